@@ -1,0 +1,43 @@
+"""URLs open stores on asyncio: the place where the parts are put together."""
+
+from typing import Unpack
+
+from coatcheck.objects.opening import Backend, open_on
+from coatcheck.objects.port import ObjectStore
+from coatcheck.payloads.store import DEFAULT_MAX_PAYLOAD_BYTES, PayloadStore
+from coatcheck.payloads.transfer import DEFAULT_PART_BYTES
+from coatcheck.runtime.aio import ASYNCIO
+from coatcheck.settings import S3Arguments
+from coatcheck.wire.aio import AsyncioWire
+
+ASYNC = Backend(ASYNCIO, AsyncioWire)
+
+
+def open_objects(url: str, **settings: Unpack[S3Arguments]) -> ObjectStore:
+    """Open the objects at `s3://bucket/prefix?...`, `file:///path` or `memory://name`. No I/O.
+
+    `settings` are those of `coatcheck.settings.S3Settings`; they win over the URL's options,
+    which win over the environment. Credentials come from `settings`, the AWS_* variables or the
+    AWS chain, never from the URL. Raises ConfigError.
+    """
+    return open_on(ASYNC, url, settings)
+
+
+def open_store(
+    url: str,
+    *,
+    name: str = "default",
+    part_size_bytes: int = DEFAULT_PART_BYTES,
+    max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
+    **settings: Unpack[S3Arguments],
+) -> PayloadStore:
+    """Open the payload store at `url`, as `open_objects` does. No I/O.
+
+    See `coatcheck.PayloadStore` for the other arguments. Raises ConfigError.
+    """
+    return PayloadStore(
+        open_objects(url, **settings),
+        name=name,
+        part_size_bytes=part_size_bytes,
+        max_payload_bytes=max_payload_bytes,
+    )

@@ -1,0 +1,1 @@
+"""Content addressing: payloads under their digest, claims that stand for them."""

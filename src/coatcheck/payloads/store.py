@@ -1,0 +1,178 @@
+"""The payload store: hand over bytes, keep a claim; hand over the claim, get the bytes."""
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from coatcheck.errors import ClaimRejected, ConfigError, NotFound, TooLarge
+from coatcheck.objects.port import ObjectStore
+from coatcheck.payloads.claim import Claim, check_store_name
+from coatcheck.payloads.transfer import DEFAULT_PART_BYTES, MIN_PART_BYTES, Transfer, digest_of
+from coatcheck.runtime.port import Runtime
+from coatcheck.types import Buffer, Digest, ObjectInfo
+
+DEFAULT_MAX_PAYLOAD_BYTES = 1024**3
+PAYLOADS_SIDE_BY_SIDE = 64
+
+_KEY_PREFIX = "v1/sha256/"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPayload:
+    """A payload that lies in a store: its claim, its object's key, when it was written there."""
+
+    claim: Claim
+    key: str
+    last_modified: datetime | None
+
+
+class PayloadStore:
+    """A configured place for payloads, each stored once under its digest.
+
+    name: what its claims say; a reader opens a store of the same name. Default "default".
+    part_size_bytes: the most that goes in one request; 5 MiB at least, 8 MiB by default.
+    max_payload_bytes: the largest payload, in and out; 1 GiB by default.
+
+    Share a store freely between tasks and event loops. Making one does no I/O.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        *,
+        name: str = "default",
+        part_size_bytes: int = DEFAULT_PART_BYTES,
+        max_payload_bytes: int = DEFAULT_MAX_PAYLOAD_BYTES,
+    ) -> None:
+        if part_size_bytes < MIN_PART_BYTES:
+            raise ConfigError(
+                f"part_size_bytes is {part_size_bytes}", remedy=f"S3 wants {MIN_PART_BYTES} or more"
+            )
+        if max_payload_bytes < 1:
+            raise ConfigError(
+                f"max_payload_bytes is {max_payload_bytes}", remedy="Give a number above 0"
+            )
+        self._name = check_store_name(name)
+        self._objects = objects
+        self._max_payload_bytes = max_payload_bytes
+        self._transfer = Transfer(objects, part_size_bytes=part_size_bytes)
+
+    @property
+    def name(self) -> str:
+        """The name that the claims of this store carry."""
+        return self._name
+
+    @property
+    def location(self) -> str:
+        """Where the payloads are, as a URL without secrets."""
+        return self._objects.location
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the store waits on."""
+        return self._objects.runtime
+
+    async def put(self, data: Buffer) -> Claim:
+        """Store `data` and return its claim, once it is durably stored.
+
+        Anything but bytes is copied first, so that changing it meanwhile does no harm. Up to one
+        part: one request, and one more if the payload was there already. Beyond: one request,
+        and if it was not there one for each part and two around them. Cancelled, it leaves
+        nothing but, at most, the whole payload. Raises TooLarge before any request.
+        """
+        body = data if isinstance(data, bytes) else bytes(data)
+        if len(body) > self._max_payload_bytes:
+            raise TooLarge(
+                f"the payload has {len(body)} bytes, over the limit of {self._max_payload_bytes}",
+                remedy="Raise max_payload_bytes if that is meant to be",
+            )
+        digest = await digest_of(body, self.runtime)
+        await self._transfer.store(key_of(digest), body, digest)
+        return Claim(digest, len(body), self._name)
+
+    async def get(self, claim: Claim | str) -> bytes:
+        """Return the payload that `claim`, or its JSON, stands for, verified.
+
+        One request for each part. Raises ClaimRejected (before any request), NotFound, Corrupt,
+        TooLarge.
+        """
+        claim = self._checked(claim)
+        return await self._transfer.fetch(
+            key_of(claim.digest),
+            claim.digest,
+            limit_bytes=self._max_payload_bytes,
+            size_bytes=claim.size_bytes,
+        )
+
+    async def put_many(self, payloads: Iterable[Buffer]) -> list[Claim]:
+        """Store payloads side by side; claims in the same order. The first failure ends the rest;
+        what was stored by then stays."""
+        jobs = [partial(self.put, data) for data in payloads]
+        return await self.runtime.gather(jobs, limit=PAYLOADS_SIDE_BY_SIDE)
+
+    async def get_many(self, claims: Iterable[Claim | str]) -> list[bytes]:
+        """Return payloads in the order of their claims, fetched side by side. The first failure
+        ends the rest."""
+        checked = [self._checked(claim) for claim in claims]
+        jobs = [partial(self.get, claim) for claim in checked]
+        return await self.runtime.gather(jobs, limit=PAYLOADS_SIDE_BY_SIDE)
+
+    async def exists(self, claim: Claim | str) -> bool:
+        """Whether the payload is there, with the size that its claim says. One request."""
+        claim = self._checked(claim)
+        try:
+            info = await self._objects.head(key_of(claim.digest))
+        except NotFound:
+            return False
+        return info.size_bytes == claim.size_bytes
+
+    async def stat(self, claim: Claim | str) -> ObjectInfo:
+        """Return what the store says about the payload's object. One request. Raises NotFound."""
+        return await self._objects.head(key_of(self._checked(claim).digest))
+
+    async def delete(self, claim: Claim | str) -> None:
+        """Remove the payload, for all who hold a claim of it; no error if there is none.
+
+        One request. Equal payloads are one object: delete only what nobody else can have stored.
+        """
+        await self._objects.delete(key_of(self._checked(claim).digest))
+
+    async def list(self) -> AsyncIterator[StoredPayload]:
+        """Yield all payloads, in order of their digests. One request per 1,000.
+
+        Objects that are not payloads of this store's format are passed over.
+        """
+        async for info in self._objects.list(_KEY_PREFIX):
+            hexadecimal = info.key.rpartition("/")[2]
+            try:
+                digest = Digest(hexadecimal)
+            except ClaimRejected:
+                continue
+            if key_of(digest) == info.key:
+                claim = Claim(digest, info.size_bytes, self._name)
+                yield StoredPayload(claim, info.key, info.last_modified)
+
+    def _checked(self, claim: Claim | str) -> Claim:
+        if not isinstance(claim, Claim):
+            claim = Claim.parse(claim)
+        if claim.store != self._name:
+            raise ClaimRejected(
+                f"the claim names the store {claim.store!r}, this is {self._name!r}",
+                remedy="Open the store that it names, with name=...",
+            )
+        if claim.size_bytes > self._max_payload_bytes:
+            raise TooLarge(
+                f"the claim stands for {claim.size_bytes} bytes,"
+                f" over the limit of {self._max_payload_bytes}",
+                remedy="Raise max_payload_bytes if that is meant to be",
+            )
+        return claim
+
+
+def key_of(digest: Digest) -> str:
+    """Return the key of a payload's object: docs/spec/keys.md, version 1.
+
+    The first two digits make a folder, so that no folder of a local store grows too large.
+    """
+    return f"{_KEY_PREFIX}{digest.hex[:2]}/{digest.hex}"

@@ -1,0 +1,1 @@
+"""How the core waits, runs things side by side and tells time."""

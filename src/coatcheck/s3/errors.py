@@ -1,0 +1,225 @@
+"""Replies that are not success: one table from S3's error codes to what the caller should do."""
+
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+from coatcheck.errors import (
+    BucketNotFound,
+    CoatcheckError,
+    ConfigError,
+    Conflict,
+    Corrupt,
+    Diagnostics,
+    Forbidden,
+    NotFound,
+    Throttled,
+    TooLarge,
+    Unavailable,
+    Unsupported,
+    printable,
+)
+from coatcheck.s3 import xml
+from coatcheck.wire.port import (
+    ReplyTooLarge,
+    Response,
+    TlsFailed,
+    WireError,
+)
+
+
+class Again(Enum):
+    """Whether, and after what, the same request may be sent again."""
+
+    NEVER = "never"
+    LATER = "after a pause"
+    WITH_NEW_CREDENTIALS = "once, with new credentials"
+    WITH_SERVER_TIME = "once, by the server's clock"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A request that did not succeed.
+
+    `unknown`: the server may have done it all the same. `retry_after_seconds`: what the server
+    asked for.
+    """
+
+    error: CoatcheckError
+    again: Again
+    unknown: bool = False
+    retry_after_seconds: float = 0.0
+    server_time: float | None = None
+
+
+_KEYS = "Check the access key, the secret key and the clock"
+_RIGHTS = "Ask for the permission that the operation needs on this bucket and key"
+_REGION = "Set the region to the bucket's own"
+
+_Row = tuple[type[CoatcheckError], Again, str, str]
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_BY_CODE: dict[str, _Row] = {
+    "NoSuchKey": (NotFound, Again.NEVER, "there is no such object", ""),
+    "NoSuchBucket": (BucketNotFound, Again.NEVER, "there is no such bucket", "Create it first"),
+    "NoSuchUpload": (NotFound, Again.NEVER, "there is no such multipart upload", ""),
+    "AccessDenied": (Forbidden, Again.NEVER, "access denied", _RIGHTS),
+    "AllAccessDisabled": (Forbidden, Again.NEVER, "access is disabled", _RIGHTS),
+    "AccountProblem": (Forbidden, Again.NEVER, "the account has a problem", ""),
+    "InvalidAccessKeyId": (Forbidden, Again.NEVER, "the access key is unknown", _KEYS),
+    "SignatureDoesNotMatch": (Forbidden, Again.NEVER, "the signature was refused", _KEYS),
+    "InvalidToken": (Forbidden, Again.WITH_NEW_CREDENTIALS, "the session token is invalid", _KEYS),
+    "ExpiredToken": (
+        Forbidden,
+        Again.WITH_NEW_CREDENTIALS,
+        "the session token has expired",
+        "Renew the credentials",
+    ),
+    "TokenRefreshRequired": (
+        Forbidden,
+        Again.WITH_NEW_CREDENTIALS,
+        "the session token must be renewed",
+        "Renew the credentials",
+    ),
+    "RequestTimeTooSkewed": (
+        Forbidden,
+        Again.WITH_SERVER_TIME,
+        "this machine's clock and the server's differ by more than 15 minutes",
+        "Set the clock",
+    ),
+    "PermanentRedirect": (ConfigError, Again.NEVER, "the bucket is in another region", _REGION),
+    "IllegalLocationConstraintException": (
+        ConfigError,
+        Again.NEVER,
+        "the bucket is in another region",
+        _REGION,
+    ),
+    "AuthorizationHeaderMalformed": (ConfigError, Again.NEVER, "the region is wrong", _REGION),
+    "InvalidBucketName": (ConfigError, Again.NEVER, "the bucket's name is invalid", ""),
+    "KeyTooLongError": (ConfigError, Again.NEVER, "the key is over 1,024 bytes", ""),
+    "InvalidTag": (ConfigError, Again.NEVER, "a tag is invalid", "Use at most 10 tags"),
+    "InvalidStorageClass": (ConfigError, Again.NEVER, "the storage class is invalid", ""),
+    "EntityTooLarge": (TooLarge, Again.NEVER, "the object is too large for the server", ""),
+    "PreconditionFailed": (Conflict, Again.NEVER, "the condition on the request did not hold", ""),
+    "ConditionalRequestConflict": (
+        Conflict,
+        Again.LATER,
+        "another write to the key was under way",
+        "Try again",
+    ),
+    "OperationAborted": (Conflict, Again.LATER, "another operation was under way", "Try again"),
+    # The body was damaged on its way to the server, which therefore stored nothing.
+    "XAmzContentSHA256Mismatch": (Corrupt, Again.LATER, "the body was damaged on its way", ""),
+    "BadDigest": (Corrupt, Again.LATER, "the body was damaged on its way", ""),
+    "IncompleteBody": (Unavailable, Again.LATER, "the server got only part of the body", ""),
+    "RequestTimeout": (Unavailable, Again.LATER, "the server gave up waiting for the body", ""),
+    "InternalError": (Unavailable, Again.LATER, "the server failed", ""),
+    "ServiceUnavailable": (Throttled, Again.LATER, "the server asked for fewer requests", ""),
+    "SlowDown": (Throttled, Again.LATER, "the server asked for fewer requests", ""),
+    "Throttling": (Throttled, Again.LATER, "the server asked for fewer requests", ""),
+    "RequestLimitExceeded": (Throttled, Again.LATER, "the server asked for fewer requests", ""),
+    "TooManyRequests": (Throttled, Again.LATER, "the server asked for fewer requests", ""),
+    "NotImplemented": (Unsupported, Again.NEVER, "the server does not know this request", ""),
+    "MethodNotAllowed": (Unsupported, Again.NEVER, "the server does not allow this request", ""),
+}
+
+_BY_STATUS: dict[int, _Row] = {
+    301: _BY_CODE["PermanentRedirect"],
+    307: _BY_CODE["PermanentRedirect"],
+    401: _BY_CODE["AccessDenied"],
+    403: _BY_CODE["AccessDenied"],
+    404: (NotFound, Again.NEVER, "there is no such object", ""),
+    405: _BY_CODE["MethodNotAllowed"],
+    408: _BY_CODE["RequestTimeout"],
+    409: _BY_CODE["ConditionalRequestConflict"],
+    412: _BY_CODE["PreconditionFailed"],
+    429: _BY_CODE["SlowDown"],
+    501: _BY_CODE["NotImplemented"],
+    503: _BY_CODE["SlowDown"],
+}
+
+
+def of_reply(response: Response, now: float) -> Failure:
+    """Say what a reply with a status of 300 and above, or with an error's XML, means."""
+    headers = response.headers()
+    code, message = _code_and_message(response)
+    row = _BY_CODE.get(code) or _BY_STATUS.get(response.status)
+    if response.body and not code and response.status not in (429, 500, 502, 503, 504):
+        # A proxy's or a web server's page: its 404 says nothing about the object.
+        row = (
+            Unavailable,
+            Again.NEVER,
+            "the answer does not come from an S3 server",
+            "Check the endpoint, and any proxy on the way",
+        )
+    if row is None:
+        row = (
+            (Unavailable, Again.LATER, "the server failed", "")
+            if response.status >= 500
+            else (Unsupported, Again.NEVER, f"the server refused the request: {message}", "")
+        )
+    kind, again, text, remedy = row
+    region = headers.get("x-amz-bucket-region")
+    if kind is ConfigError and region:
+        remedy = f"Set the region to {printable(region, 40)!r}"
+    diagnostics = Diagnostics(
+        status=response.status,
+        server_code=code or None,
+        request_id=headers.get("x-amz-request-id"),
+    )
+    return Failure(
+        kind(text, remedy=remedy, diagnostics=diagnostics),
+        again,
+        unknown=response.status >= 500 and kind is not Throttled,
+        retry_after_seconds=_retry_after(headers.get("retry-after", ""), now),
+        server_time=_http_date(headers.get("date", "")),
+    )
+
+
+def of_wire(error: WireError) -> Failure:
+    """Say what an exchange without a whole reply means."""
+    reason = printable(error.reason, 300)
+    if isinstance(error, TlsFailed):
+        return Failure(
+            ConfigError(
+                f"no trusted connection: {reason}",
+                remedy="Check the endpoint's name, or give the certificate authority as ca_bundle",
+            ),
+            Again.NEVER,
+        )
+    if isinstance(error, ReplyTooLarge):
+        return Failure(TooLarge(reason), Again.NEVER)
+    return Failure(
+        Unavailable(
+            f"no reply from the server: {reason}",
+            remedy="Check that the server runs and that the endpoint is right, then try again",
+        ),
+        Again.LATER,
+        unknown=error.sent,
+    )
+
+
+def _code_and_message(response: Response) -> tuple[str, str]:
+    if not response.body:
+        return "", f"status {response.status}"
+    try:
+        element = xml.parse(response.body)
+    except Unsupported:
+        return "", f"status {response.status}"
+    if element.name != "Error":
+        return "", f"status {response.status}"
+    return printable(element.text("Code"), 80), printable(element.text("Message"), 300)
+
+
+def _retry_after(value: str, now: float) -> float:
+    if value.isascii() and value.isdigit():
+        return float(value[:6])
+    when = _http_date(value)
+    return max(0.0, when - now) if when is not None else 0.0
+
+
+def _http_date(value: str) -> float | None:
+    try:
+        return parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

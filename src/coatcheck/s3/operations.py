@@ -1,0 +1,456 @@
+"""The requests of S3 that move data: each builds a request, and reads its reply. No I/O.
+
+Names, parameters and limits are those of the S3 API reference
+(https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html).
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Generic, TypeVar
+from urllib.parse import quote, unquote_plus
+
+from coatcheck.errors import Corrupt, Unsupported
+from coatcheck.s3 import xml
+from coatcheck.types import ByteRange, Condition, DeleteFailure, Fetched, IfAbsent, ObjectInfo
+from coatcheck.wire.port import Response
+
+T = TypeVar("T")
+
+MAX_DELETE_KEYS = 1000
+MAX_LIST_KEYS = 1000
+LISTING_LIMIT_BYTES = 16 * 1024 * 1024
+SMALL_REPLY_BYTES = 1024 * 1024
+
+NO_QUERY: tuple[tuple[str, str], ...] = ()
+NO_HEADERS: Mapping[str, str] = {}
+
+
+_SUCCESS = frozenset({200, 201, 202, 204, 206})
+_SUCCESS_OR_BEYOND_END = _SUCCESS | {416}
+
+WRITE_ID_HEADER = "x-amz-meta-coatcheck-write"
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionalWrite:
+    """A condition on a write, and the mark by which the writer knows its own object again.
+
+    When the reply to a conditional write is lost, sending it again cannot tell "another was
+    first" from "I was": the object's metadata can. `read_headers` go with the question.
+    """
+
+    condition: Condition | None
+    write_id: str
+    read_headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[T]):
+    """One request of the S3 API.
+
+    `payload_hash` is the SHA-256 of the body where it is known. `may_fail_with_200`: the reply
+    may hold an error although its status is 200, because the server had to start answering early. `accepts`: the
+    statuses that `parse` understands.
+    `settle`: what to ask when the reply was lost and doing it twice is not the same as doing it
+    once; it gives the result if the request was done, or None.
+    """
+
+    name: str
+    method: str
+    key: str
+    parse: Callable[[Response], T]
+    query: tuple[tuple[str, str], ...] = NO_QUERY
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
+    body: bytes | None = None
+    payload_hash: str | None = None
+    into: memoryview | None = None
+    reply_limit_bytes: int = SMALL_REPLY_BYTES
+    may_fail_with_200: bool = False
+    accepts: frozenset[int] = _SUCCESS
+    settle: "Operation[T | None] | None" = None
+
+
+def put_object(
+    key: str,
+    body: bytes,
+    *,
+    payload_hash: str | None,
+    headers: Mapping[str, str],
+    write: ConditionalWrite | None = None,
+) -> Operation[ObjectInfo]:
+    """PutObject: up to 5 GiB by the server's rules, up to one part by ours."""
+
+    def parse(response: Response) -> ObjectInfo:
+        return ObjectInfo(key, len(body), response.headers().get("etag"))
+
+    settle: Operation[ObjectInfo | None] | None = None
+    if write is not None:
+        settle = _was_written(key, write)
+        headers = {
+            **headers,
+            **_condition(write.condition),
+            WRITE_ID_HEADER: write.write_id,
+        }
+    return Operation(
+        "PutObject",
+        "PUT",
+        key,
+        parse,
+        headers=headers,
+        body=body,
+        payload_hash=payload_hash,
+        settle=settle,
+    )
+
+
+def get_object(
+    key: str, span: ByteRange | None, *, limit_bytes: int, headers: Mapping[str, str]
+) -> Operation[Fetched | None]:
+    """GetObject, whole or a range; None if the range starts at or beyond the end."""
+
+    def parse(response: Response) -> Fetched | None:
+        if response.status == 416:
+            return None
+        found = response.headers()
+        total_bytes = _total_bytes(found, len(response.body), span)
+        return Fetched(response.body, total_bytes, found.get("etag"))
+
+    if span is not None:
+        headers = {**headers, "range": _range(span)}
+    return Operation(
+        "GetObject",
+        "GET",
+        key,
+        parse,
+        headers=headers,
+        reply_limit_bytes=limit_bytes,
+        accepts=_SUCCESS if span is None else _SUCCESS_OR_BEYOND_END,
+    )
+
+
+def get_object_into(
+    key: str, start: int, buffer: memoryview, *, headers: Mapping[str, str]
+) -> Operation[None]:
+    """GetObject of a range, straight into a buffer."""
+
+    def parse(response: Response) -> None:
+        _total_bytes(response.headers(), response.received_bytes, span)
+        if response.received_bytes != len(buffer):
+            raise Corrupt(
+                f"the object has {response.received_bytes} bytes at offset {start}"
+                f" where {len(buffer)} were expected"
+            )
+
+    span = ByteRange(start, len(buffer))
+    return Operation(
+        "GetObject",
+        "GET",
+        key,
+        parse,
+        headers={**headers, "range": _range(span)},
+        into=buffer,
+        reply_limit_bytes=len(buffer),
+    )
+
+
+def head_object(key: str, *, headers: Mapping[str, str]) -> Operation[ObjectInfo]:
+    """HeadObject."""
+
+    def parse(response: Response) -> ObjectInfo:
+        found = response.headers()
+        size = found.get("content-length", "")
+        if not size.isdigit():
+            raise Unsupported("the server does not tell the object's size")
+        return ObjectInfo(key, int(size), found.get("etag"), _http_date(found))
+
+    return Operation("HeadObject", "HEAD", key, parse, headers=headers)
+
+
+def delete_object(key: str, *, headers: Mapping[str, str]) -> Operation[None]:
+    """DeleteObject: succeeds too where there is no such object."""
+    return Operation("DeleteObject", "DELETE", key, _nothing, headers=headers)
+
+
+def delete_objects(
+    keys: Sequence[str], *, headers: Mapping[str, str]
+) -> Operation[list[DeleteFailure]]:
+    """DeleteObjects: at most 1,000 keys, all of which XML can hold."""
+
+    def parse(response: Response) -> list[DeleteFailure]:
+        return [
+            DeleteFailure(error.text("Key"), error.text("Code"), error.text("Message"))
+            for error in xml.parse(response.body).all("Error")
+        ]
+
+    body = xml.delete_request(list(keys))
+    # S3 wants this one request's body protected by MD5 or a checksum, whatever the signature says.
+    md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+    return Operation(
+        "DeleteObjects",
+        "POST",
+        "",
+        parse,
+        query=(("delete", ""),),
+        headers={**headers, "content-md5": md5, "content-type": "application/xml"},
+        body=body,
+        may_fail_with_200=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a listing, and where the next starts ("" after the last)."""
+
+    objects: list[ObjectInfo]
+    next_token: str
+
+
+def list_objects(
+    prefix: str, *, after: str, token: str, headers: Mapping[str, str]
+) -> Operation[Page]:
+    """ListObjectsV2, at most 1,000 objects; keys travel URL-encoded, so that XML can hold them."""
+
+    def parse(response: Response) -> Page:
+        listing = xml.parse(response.body)
+        decode = _decoder(listing.text("EncodingType"))
+        objects = [
+            ObjectInfo(
+                decode(item.text("Key")),
+                _integer(item.text("Size")),
+                _quoted(item.text("ETag")),
+                _iso_date(item.text("LastModified")),
+            )
+            for item in listing.all("Contents")
+        ]
+        truncated = listing.text("IsTruncated") == "true"
+        next_token = listing.text("NextContinuationToken") if truncated else ""
+        if truncated and not next_token:
+            raise Unsupported("the server cut a listing short without saying where to go on")
+        return Page(objects, next_token)
+
+    query = [("list-type", "2"), ("encoding-type", "url"), ("max-keys", str(MAX_LIST_KEYS))]
+    if prefix:
+        query.append(("prefix", prefix))
+    if token:
+        query.append(("continuation-token", token))
+    elif after:
+        query.append(("start-after", after))
+    return Operation(
+        "ListObjectsV2",
+        "GET",
+        "",
+        parse,
+        query=tuple(query),
+        headers=headers,
+        reply_limit_bytes=LISTING_LIMIT_BYTES,
+    )
+
+
+def copy_object(
+    source_bucket: str, source_key: str, key: str, *, headers: Mapping[str, str]
+) -> Operation[ObjectInfo]:
+    """CopyObject: up to 5 GiB, on the server."""
+
+    def parse(response: Response) -> ObjectInfo:
+        result = xml.parse(response.body)
+        return ObjectInfo(
+            key, 0, _quoted(result.text("ETag")), _iso_date(result.text("LastModified"))
+        )
+
+    return Operation(
+        "CopyObject",
+        "PUT",
+        key,
+        parse,
+        headers={**headers, "x-amz-copy-source": _copy_source(source_bucket, source_key)},
+        body=b"",
+        may_fail_with_200=True,
+    )
+
+
+def _was_written(key: str, write: ConditionalWrite) -> Operation[ObjectInfo | None]:
+    """HeadObject, to see whether a conditional write whose reply was lost has been done."""
+    head = head_object(key, headers=write.read_headers)
+
+    def parse(response: Response) -> ObjectInfo | None:
+        found = head.parse(response)
+        return found if response.headers().get(WRITE_ID_HEADER) == write.write_id else None
+
+    return Operation("HeadObject", "HEAD", key, parse, headers=write.read_headers)
+
+
+def create_multipart_upload(key: str, *, headers: Mapping[str, str]) -> Operation[str]:
+    """CreateMultipartUpload: gives the upload's id."""
+
+    def parse(response: Response) -> str:
+        upload_id = xml.parse(response.body).text("UploadId")
+        if not upload_id:
+            raise Unsupported("the server began a multipart upload without giving its id")
+        return upload_id
+
+    return Operation(
+        "CreateMultipartUpload",
+        "POST",
+        key,
+        parse,
+        query=(("uploads", ""),),
+        headers=headers,
+        body=b"",
+    )
+
+
+def upload_part(
+    key: str,
+    upload_id: str,
+    number: int,
+    body: bytes,
+    *,
+    payload_hash: str | None,
+    headers: Mapping[str, str],
+) -> Operation[str]:
+    """UploadPart: gives the part's ETag, which completing the upload needs."""
+    return Operation(
+        "UploadPart",
+        "PUT",
+        key,
+        _part_etag,
+        query=(("partNumber", str(number)), ("uploadId", upload_id)),
+        headers=headers,
+        body=body,
+        payload_hash=payload_hash,
+    )
+
+
+def complete_multipart_upload(
+    key: str,
+    upload_id: str,
+    etags: dict[int, str],
+    *,
+    size_bytes: int,
+    write: ConditionalWrite,
+    headers: Mapping[str, str],
+) -> Operation[ObjectInfo]:
+    """CompleteMultipartUpload of parts with these ETags.
+
+    The upload was created with the write's id among its headers: asked again after a lost reply,
+    the server only knows that there is no such upload.
+    """
+
+    def parse(response: Response) -> ObjectInfo:
+        return ObjectInfo(key, size_bytes, _quoted(xml.parse(response.body).text("ETag")))
+
+    return Operation(
+        "CompleteMultipartUpload",
+        "POST",
+        key,
+        parse,
+        query=(("uploadId", upload_id),),
+        headers={
+            **headers,
+            **_condition(write.condition),
+            "content-type": "application/xml",
+        },
+        body=xml.complete_request(etags),
+        may_fail_with_200=True,
+        settle=_was_written(key, write),
+    )
+
+
+def abort_multipart_upload(
+    key: str, upload_id: str, *, headers: Mapping[str, str]
+) -> Operation[None]:
+    """AbortMultipartUpload."""
+    return Operation(
+        "AbortMultipartUpload",
+        "DELETE",
+        key,
+        _nothing,
+        query=(("uploadId", upload_id),),
+        headers=headers,
+    )
+
+
+def _nothing(_response: Response) -> None:
+    return None
+
+
+def _part_etag(response: Response) -> str:
+    etag = response.headers().get("etag")
+    if not etag:
+        raise Unsupported("the server took a part without giving its ETag")
+    return etag
+
+
+def _condition(condition: Condition | None) -> dict[str, str]:
+    if condition is None:
+        return {}
+    if isinstance(condition, IfAbsent):
+        return {"if-none-match": "*"}
+    return {"if-match": condition.etag}
+
+
+def _range(span: ByteRange) -> str:
+    return f"bytes={span.start}-{span.start + span.length - 1}"
+
+
+def _total_bytes(headers: Mapping[str, str], received_bytes: int, span: ByteRange | None) -> int:
+    """Return the whole object's size, from Content-Range where there is one.
+
+    The header decides, not the status: rclone answers 200 with the right range. A server that
+    ignores ranges sends the whole object, which is as good where it is the range.
+    """
+    if span is None:
+        return received_bytes
+    content_range = headers.get("content-range", "")
+    if not content_range:
+        if span.start or received_bytes > span.length:
+            raise Unsupported("the server ignores ranges", remedy="Raise part_size_bytes")
+        return received_bytes
+    unit, _, rest = content_range.partition(" ")
+    place, _, total = rest.partition("/")
+    first, _, last = place.partition("-")
+    if unit != "bytes" or not (first.isdigit() and last.isdigit() and total.isdigit()):
+        raise Unsupported(f"the server answered with the range {content_range[:80]!r}")
+    if int(first) != span.start or int(last) - int(first) + 1 != received_bytes:
+        raise Unsupported(f"the server answered with another range, {content_range[:80]!r}")
+    return int(total)
+
+
+def _quoted(etag: str) -> str | None:
+    """Return an ETag from XML as headers have it; some servers leave out the quotes there."""
+    if not etag:
+        return None
+    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'
+
+
+def _copy_source(bucket: str, key: str) -> str:
+    return f"/{bucket}/{quote(key, safe='/~')}"
+
+
+def _decoder(encoding: str) -> Callable[[str], str]:
+    # As botocore reads it: "+" stands for a space.
+    return unquote_plus if encoding == "url" else str
+
+
+def _integer(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise Unsupported(f"the server gave {text[:40]!r} as a size")
+    return int(text)
+
+
+def _iso_date(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def _http_date(headers: Mapping[str, str]) -> datetime | None:
+    try:
+        return parsedate_to_datetime(headers.get("last-modified", "")).astimezone(UTC)
+    except (ValueError, TypeError):
+        return None

@@ -1,0 +1,1 @@
+"""One HTTP exchange with bounded bodies, over libcurl: asyncio and blocking."""

@@ -1,0 +1,111 @@
+"""One HTTP exchange: what goes out, what comes back, what can go wrong."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class WireSettings:
+    """How to connect. Durations are in seconds.
+
+    connect_timeout_seconds: to resolve, connect and shake hands. Default 5.
+    stall_timeout_seconds: how long fewer than `stall_bytes_per_second` may move, waiting for the
+        reply included, before the exchange is given up. Default 20.
+    ca_bundle: a PEM file of certificate authorities; "system" for the operating system's;
+        None (default) for certifi's.
+    proxy: a proxy URL; "" for none; None (default) for what http_proxy, https_proxy and no_proxy
+        in the environment say, as curl reads them.
+    """
+
+    connect_timeout_seconds: float = 5.0
+    stall_timeout_seconds: float = 20.0
+    stall_bytes_per_second: int = 1024
+    ca_bundle: str | None = None
+    proxy: str | None = None
+
+
+@dataclass(slots=True)
+class Request:
+    """What to send. `headers` are whole lines, "name: value".
+
+    timeout_seconds bounds the whole exchange. reply_limit_bytes bounds the reply's body. Where
+    `into` is given, a reply with a 2xx status is written there, and must fill it exactly to be
+    of use; other replies (an error's XML) arrive in `Response.body` as ever.
+    """
+
+    method: str
+    url: str
+    headers: list[str]
+    timeout_seconds: float
+    reply_limit_bytes: int
+    body: bytes | memoryview | None = None
+    into: memoryview | None = None
+
+
+@dataclass(slots=True)
+class Response:
+    """What came back. `received_bytes` counts the body, also where it went `into` a buffer."""
+
+    status: int
+    header_lines: list[bytes]
+    body: bytes
+    received_bytes: int
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers with lower-case names; the last of a repeated name wins.
+
+        Decoded as latin-1, which never fails: header values are data from strangers.
+        """
+        found: dict[str, str] = {}
+        for line in self.header_lines:
+            name, separator, value = line.partition(b":")
+            if separator:
+                found[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
+        return found
+
+
+class Wire(Protocol):
+    """Sends one request and returns its reply; no retries, no redirects, nothing remembered."""
+
+    async def exchange(self, request: Request) -> Response:
+        """Send `request` and return the whole reply, whatever its status.
+
+        Raises `WireError`. Cancelled, it drops the connection at once. One request on the network.
+        """
+        ...
+
+
+class WireError(Exception):
+    """No whole reply. `sent` tells whether the server may have seen, and done, the request."""
+
+    def __init__(self, reason: str, sent: bool) -> None:
+        super().__init__(reason, sent)
+        self.reason = reason
+        self.sent = sent
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class ConnectFailed(WireError):
+    """No connection: name, address, port, or proxy. Nothing was sent."""
+
+
+class TlsFailed(WireError):
+    """The server's certificate or TLS itself was refused. Nothing was sent."""
+
+
+class Disconnected(WireError):
+    """The connection broke, or what came over it was not HTTP."""
+
+
+class Stalled(WireError):
+    """Too few bytes for too long."""
+
+
+class TimedOut(WireError):
+    """The exchange did not end within its time."""
+
+
+class ReplyTooLarge(WireError):
+    """The reply's body is over the request's limit."""
