@@ -4,7 +4,6 @@ The one place that knows how a payload becomes requests: one conditional PUT, or
 side; one GET, or ranges side by side; and that nothing is returned which was not verified.
 """
 
-import hashlib
 import logging
 from enum import Enum
 from functools import partial
@@ -22,6 +21,7 @@ from coatcheck.errors import (
 from coatcheck.objects.port import MultipartStore, ObjectStore, Upload
 from coatcheck.payloads.flights import Flights
 from coatcheck.runtime.budget import PROCESS_BUDGET, ByteBudget
+from coatcheck.runtime.hashing import sha256_hex
 from coatcheck.runtime.port import Runtime
 from coatcheck.types import ByteRange, Digest, Fetched, IfAbsent
 
@@ -29,7 +29,6 @@ MIB = 1024 * 1024
 DEFAULT_PART_BYTES = 8 * MIB
 MIN_PART_BYTES = 5 * MIB
 PARTS_SIDE_BY_SIDE = 8
-HASH_INLINE_BYTES = MIB
 CLEAN_UP_SECONDS = 5.0
 CREATE_TRIES = 3
 FETCH_TRIES = 2
@@ -40,10 +39,8 @@ _log = logging.getLogger("coatcheck.payloads")
 
 
 async def digest_of(data: bytes, runtime: Runtime) -> Digest:
-    """Hash `data`, away from the event loop where it takes more than a few milliseconds."""
-    if len(data) <= HASH_INLINE_BYTES:
-        return Digest(hashlib.sha256(data).hexdigest())
-    return await runtime.offload(lambda: Digest.of(data))
+    """Hash `data`, away from the event loop where it takes more than 3 ms."""
+    return Digest(await sha256_hex(data, runtime))
 
 
 class Transfer:

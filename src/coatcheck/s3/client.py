@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from typing import TypeVar
 
 from coatcheck.errors import CoatcheckError, DeadlineExceeded
+from coatcheck.runtime.hashing import sha256_hex
 from coatcheck.runtime.port import Runtime
+from coatcheck.s3 import xml
 from coatcheck.s3.credentials import (
     ChainCredentials,
     CredentialSource,
@@ -116,13 +117,16 @@ class S3Client:
             use_fips=settings.use_fips,
             use_dualstack=settings.use_dualstack,
         )
-        request = self._request(operation, endpoint, credentials, now, seconds)
+        payload_hash = operation.payload_hash
+        if payload_hash is None:
+            payload_hash = await _payload_hash(operation, endpoint.scheme, runtime)
+        request = self._request(operation, endpoint, credentials, payload_hash, now, seconds)
         try:
             response = await connection.wire.exchange(request)
         except WireError as error:
             return of_wire(error)
         if response.status in operation.accepts and not (
-            operation.may_fail_with_200 and b"<Error>" in response.body[:1024]
+            operation.may_fail_with_200 and xml.is_error(response.body)
         ):
             return response
         return of_reply(response, now)
@@ -132,6 +136,7 @@ class S3Client:
         operation: Operation[T],
         endpoint: Endpoint,
         credentials: Credentials,
+        payload_hash: str,
         now: float,
         seconds: float,
     ) -> Request:
@@ -143,7 +148,7 @@ class S3Client:
             path,
             query,
             operation.headers,
-            payload_hash=_payload_hash(operation, endpoint.scheme),
+            payload_hash=payload_hash,
             credentials=credentials,
             region=endpoint.signing_region,
             now=now + self._clock_offset_seconds,
@@ -241,13 +246,14 @@ def _final(failure: Failure, left: float) -> CoatcheckError:
     return failure.error
 
 
-def _payload_hash(operation: Operation[T], scheme: str) -> str:
-    if operation.payload_hash is not None:
-        return operation.payload_hash
-    if not operation.body:
+async def _payload_hash(operation: Operation[T], scheme: str, runtime: Runtime) -> str:
+    body = operation.body
+    if not body:
         return EMPTY_SHA256
-    # TLS already protects the body on its way; hashing it would be a second pass over it.
-    return UNSIGNED_PAYLOAD if scheme == "https" else sha256(operation.body).hexdigest()
+    if scheme == "https":
+        # TLS already protects the body on its way; hashing it would be a second pass over it.
+        return UNSIGNED_PAYLOAD
+    return await sha256_hex(body, runtime)
 
 
 def _credential_source(settings: S3Settings) -> CredentialSource:

@@ -101,13 +101,15 @@ _BY_CODE: dict[str, _Row] = {
     "InvalidStorageClass": (ConfigError, Again.NEVER, "the storage class is invalid", ""),
     "EntityTooLarge": (TooLarge, Again.NEVER, "the object is too large for the server", ""),
     "PreconditionFailed": (Conflict, Again.NEVER, "the condition on the request did not hold", ""),
+    # 409 says nothing about the condition, only that this was not the moment to ask: Conflict is
+    # kept for 412, where the server has compared.
     "ConditionalRequestConflict": (
-        Conflict,
+        Unavailable,
         Again.LATER,
         "another write to the key was under way",
         "Try again",
     ),
-    "OperationAborted": (Conflict, Again.LATER, "another operation was under way", "Try again"),
+    "OperationAborted": (Unavailable, Again.LATER, "another operation was under way", "Try again"),
     # The body was damaged on its way to the server, which therefore stored nothing.
     "XAmzContentSHA256Mismatch": (Corrupt, Again.LATER, "the body was damaged on its way", ""),
     "BadDigest": (Corrupt, Again.LATER, "the body was damaged on its way", ""),
@@ -141,7 +143,6 @@ _BY_STATUS: dict[int, _Row] = {
 
 def of_reply(response: Response, now: float) -> Failure:
     """Say what a reply with a status of 300 and above, or with an error's XML, means."""
-    headers = response.headers()
     code, message = _code_and_message(response)
     row = _BY_CODE.get(code) or _BY_STATUS.get(response.status)
     if response.body and not code and response.status not in (429, 500, 502, 503, 504):
@@ -159,20 +160,20 @@ def of_reply(response: Response, now: float) -> Failure:
             else (Unsupported, Again.NEVER, f"the server refused the request: {message}", "")
         )
     kind, again, text, remedy = row
-    region = headers.get("x-amz-bucket-region")
+    region = response.header("x-amz-bucket-region")
     if kind is ConfigError and region:
         remedy = f"Set the region to {printable(region, 40)!r}"
     diagnostics = Diagnostics(
         status=response.status,
         server_code=code or None,
-        request_id=headers.get("x-amz-request-id"),
+        request_id=response.header("x-amz-request-id"),
     )
     return Failure(
         kind(text, remedy=remedy, diagnostics=diagnostics),
         again,
         unknown=response.status >= 500 and kind is not Throttled,
-        retry_after_seconds=_retry_after(headers.get("retry-after", ""), now),
-        server_time=_http_date(headers.get("date", "")),
+        retry_after_seconds=_retry_after(response.header("retry-after") or "", now),
+        server_time=_http_date(response.header("date") or ""),
     )
 
 

@@ -85,7 +85,7 @@ def put_object(
     """PutObject: up to 5 GiB by the server's rules, up to one part by ours."""
 
     def parse(response: Response) -> ObjectInfo:
-        return ObjectInfo(key, len(body), response.headers().get("etag"))
+        return ObjectInfo(key, len(body), response.header("etag"))
 
     settle: Operation[ObjectInfo | None] | None = None
     if write is not None:
@@ -115,9 +115,8 @@ def get_object(
     def parse(response: Response) -> Fetched | None:
         if response.status == 416:
             return None
-        found = response.headers()
-        total_bytes = _total_bytes(found, len(response.body), span)
-        return Fetched(response.body, total_bytes, found.get("etag"))
+        total_bytes = _total_bytes(response, span)
+        return Fetched(response.body, total_bytes, response.header("etag"))
 
     if span is not None:
         headers = {**headers, "range": _range(span)}
@@ -138,7 +137,7 @@ def get_object_into(
     """GetObject of a range, straight into a buffer."""
 
     def parse(response: Response) -> None:
-        _total_bytes(response.headers(), response.received_bytes, span)
+        _total_bytes(response, span)
         if response.received_bytes != len(buffer):
             raise Corrupt(
                 f"the object has {response.received_bytes} bytes at offset {start}"
@@ -161,11 +160,11 @@ def head_object(key: str, *, headers: Mapping[str, str]) -> Operation[ObjectInfo
     """HeadObject."""
 
     def parse(response: Response) -> ObjectInfo:
-        found = response.headers()
-        size = found.get("content-length", "")
-        if not size.isdigit():
+        size = response.header("content-length")
+        if size is None:
             raise Unsupported("the server does not tell the object's size")
-        return ObjectInfo(key, int(size), found.get("etag"), _http_date(found))
+        modified = _http_date(response.header("last-modified") or "")
+        return ObjectInfo(key, _integer(size), response.header("etag"), modified)
 
     return Operation("HeadObject", "HEAD", key, parse, headers=headers)
 
@@ -278,7 +277,7 @@ def _was_written(key: str, write: ConditionalWrite) -> Operation[ObjectInfo | No
 
     def parse(response: Response) -> ObjectInfo | None:
         found = head.parse(response)
-        return found if response.headers().get(WRITE_ID_HEADER) == write.write_id else None
+        return found if response.header(WRITE_ID_HEADER) == write.write_id else None
 
     return Operation("HeadObject", "HEAD", key, parse, headers=write.read_headers)
 
@@ -379,7 +378,7 @@ def _nothing(_response: Response) -> None:
 
 
 def _part_etag(response: Response) -> str:
-    etag = response.headers().get("etag")
+    etag = response.header("etag")
     if not etag:
         raise Unsupported("the server took a part without giving its ETag")
     return etag
@@ -397,15 +396,16 @@ def _range(span: ByteRange) -> str:
     return f"bytes={span.start}-{span.start + span.length - 1}"
 
 
-def _total_bytes(headers: Mapping[str, str], received_bytes: int, span: ByteRange | None) -> int:
+def _total_bytes(response: Response, span: ByteRange | None) -> int:
     """Return the whole object's size, from Content-Range where there is one.
 
     The header decides, not the status: rclone answers 200 with the right range. A server that
     ignores ranges sends the whole object, which is as good where it is the range.
     """
+    received_bytes = response.received_bytes
     if span is None:
         return received_bytes
-    content_range = headers.get("content-range", "")
+    content_range = response.header("content-range")
     if not content_range:
         if span.start or received_bytes > span.length:
             raise Unsupported("the server ignores ranges", remedy="Raise part_size_bytes")
@@ -449,8 +449,8 @@ def _iso_date(text: str) -> datetime | None:
         return None
 
 
-def _http_date(headers: Mapping[str, str]) -> datetime | None:
+def _http_date(text: str) -> datetime | None:
     try:
-        return parsedate_to_datetime(headers.get("last-modified", "")).astimezone(UTC)
+        return parsedate_to_datetime(text).astimezone(UTC)
     except (ValueError, TypeError):
         return None

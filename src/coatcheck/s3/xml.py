@@ -1,5 +1,6 @@
 """The little XML that S3 speaks: replies read with bounds and suspicion, requests written."""
 
+import re
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -49,6 +50,14 @@ def parse(body: bytes) -> Element:
             f"the server's answer is not XML ({error}): {shown!r}",
             remedy="Check that the endpoint is an S3 server and not a web page or a proxy",
         ) from error
+
+
+_ERROR = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)?<Error[\s>]")
+
+
+def is_error(body: bytes) -> bool:
+    """Whether the outermost element is S3's Error; one further in is about a part of the work."""
+    return _ERROR.match(body) is not None
 
 
 def delete_request(keys: list[str]) -> bytes:

@@ -51,6 +51,15 @@ class Response:
     body: bytes
     received_bytes: int
 
+    def header(self, name: str) -> str | None:
+        """Return the last header called `name`, given in lower case, or None. Cheap: no dict."""
+        wanted = f"{name}:".encode()
+        length = len(wanted)
+        for line in reversed(self.header_lines):
+            if line[:length].lower() == wanted:
+                return line[length:].strip().decode("latin-1")
+        return None
+
     def headers(self) -> dict[str, str]:
         """Return the headers with lower-case names; the last of a repeated name wins.
 
