@@ -80,8 +80,9 @@ class S3Client:
         mended: set[Again] = set()
         while True:
             attempt += 1
+            credentials = await self._identify()
             left = give_up_at - runtime.monotonic()
-            result = await self._attempt(bucket, operation, left)
+            result = await self._attempt(bucket, operation, credentials, left)
             if not isinstance(result, Failure):
                 self._budget.refund()
                 try:
@@ -93,21 +94,28 @@ class S3Client:
             pause = self._pause_before_next(failure, attempt, left, mended)
             if pause is None:
                 raise self._explained(_final(failure, left), bucket, operation, attempt, started)
+            if failure.again is Again.WITH_NEW_CREDENTIALS:
+                self._credentials.invalidate(credentials)
             await runtime.sleep(pause)
             if failure.unknown and operation.settle is not None:
                 settled = await self._settle(bucket, operation.settle, give_up_at)
                 if settled is not None:
                     return settled
 
-    async def _attempt(
-        self, bucket: str, operation: Operation[T], seconds: float
-    ) -> Response | Failure:
-        connection = self._connection or await self._connect()
-        runtime = self.runtime
-        now = runtime.wall_clock()
+    async def _identify(self) -> Credentials:
+        now = self._server_clock()
         credentials = self._credentials.current(now)
         if credentials is None:
-            credentials = await runtime.offload(partial(self._credentials.load, now))
+            credentials = await self.runtime.offload(partial(self._credentials.load, now))
+        return credentials
+
+    def _server_clock(self) -> float:
+        return self.runtime.wall_clock() + self._clock_offset_seconds
+
+    async def _attempt(
+        self, bucket: str, operation: Operation[T], credentials: Credentials, seconds: float
+    ) -> Response | Failure:
+        connection = self._connection or await self._connect()
         settings = self.settings
         endpoint = resolve(
             bucket,
@@ -119,8 +127,8 @@ class S3Client:
         )
         payload_hash = operation.payload_hash
         if payload_hash is None:
-            payload_hash = await _payload_hash(operation, endpoint.scheme, runtime)
-        request = self._request(operation, endpoint, credentials, payload_hash, now, seconds)
+            payload_hash = await _payload_hash(operation, endpoint.scheme, self.runtime)
+        request = self._request(operation, endpoint, credentials, payload_hash, seconds)
         try:
             response = await connection.wire.exchange(request)
         except WireError as error:
@@ -129,7 +137,7 @@ class S3Client:
             operation.may_fail_with_200 and xml.is_error(response.body)
         ):
             return response
-        return of_reply(response, now)
+        return of_reply(response, self._server_clock())
 
     def _request(
         self,
@@ -137,7 +145,6 @@ class S3Client:
         endpoint: Endpoint,
         credentials: Credentials,
         payload_hash: str,
-        now: float,
         seconds: float,
     ) -> Request:
         path = f"{endpoint.path_prefix}/{encode_path(operation.key)}"
@@ -151,7 +158,7 @@ class S3Client:
             payload_hash=payload_hash,
             credentials=credentials,
             region=endpoint.signing_region,
-            now=now + self._clock_offset_seconds,
+            now=self._server_clock(),
         )
         url = f"{endpoint.scheme}://{endpoint.host}{path}"
         return Request(
@@ -176,11 +183,7 @@ class S3Client:
         if failure.again in mended:
             return None
         mended.add(failure.again)
-        if failure.again is Again.WITH_NEW_CREDENTIALS:
-            refused = self._credentials.current(self.runtime.wall_clock())
-            if refused is not None:
-                self._credentials.invalidate(refused)
-        elif failure.server_time is not None:
+        if failure.again is Again.WITH_SERVER_TIME and failure.server_time is not None:
             self._clock_offset_seconds = failure.server_time - self.runtime.wall_clock()
         return 0.0
 
@@ -191,8 +194,9 @@ class S3Client:
 
         A role that may write but not read cannot ask: it sends again, and is told.
         """
+        credentials = await self._identify()
         left = give_up_at - self.runtime.monotonic()
-        result = await self._attempt(bucket, question, left)
+        result = await self._attempt(bucket, question, credentials, left)
         if isinstance(result, Failure):
             return None
         return question.parse(result)

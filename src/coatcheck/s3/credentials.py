@@ -42,8 +42,6 @@ _NO_CREDENTIALS_REMEDY = (
     "Pass the keys as arguments; or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or name a "
     "profile (AWS_PROFILE); or give the machine, container or pod a role"
 )
-
-
 _SETTINGS_REMEDY = (
     "Check AWS_PROFILE and the files it is looked up in: ~/.aws/config and ~/.aws/credentials, or "
     "what AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name"
