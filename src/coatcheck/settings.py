@@ -24,7 +24,8 @@ class S3Settings:
     Where to go: region (default: AWS_REGION, AWS_DEFAULT_REGION, the AWS profile, us-east-1),
     endpoint_url (default: AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile, AWS itself),
     addressing_style ("auto": the bucket in the host name on AWS, in the path elsewhere),
-    use_fips, use_dualstack.
+    use_fips, use_dualstack (default: AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT, the
+    profile, no).
 
     Who asks: access_key_id, secret_access_key, session_token; or profile; default: the AWS_*
     environment variables, else the whole AWS chain of botocore.
@@ -41,8 +42,8 @@ class S3Settings:
     region: str | None = None
     endpoint_url: str | None = None
     addressing_style: AddressingStyle = "auto"
-    use_fips: bool = False
-    use_dualstack: bool = False
+    use_fips: bool | None = None
+    use_dualstack: bool | None = None
 
     access_key_id: str | None = None
     secret_access_key: str | None = field(default=None, repr=False)
@@ -116,8 +117,8 @@ class S3Arguments(typing.TypedDict, total=False):
     region: str | None
     endpoint_url: str | None
     addressing_style: AddressingStyle
-    use_fips: bool
-    use_dualstack: bool
+    use_fips: bool | None
+    use_dualstack: bool | None
     access_key_id: str | None
     secret_access_key: str | None
     session_token: str | None
@@ -253,7 +254,7 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _from_text(name: str, text: str, kind: Any) -> str | float | bool:
-    if kind is bool:
+    if kind == bool | None:
         if text.lower() in ("true", "1", "yes"):
             return True
         if text.lower() in ("false", "0", "no"):

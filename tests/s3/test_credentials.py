@@ -22,25 +22,15 @@ from coatcheck.s3.credentials import (
     ChainCredentials,
     CredentialSource,
     ExplicitCredentials,
-    discover_ca_bundle,
-    discover_endpoint,
-    discover_region,
 )
+from coatcheck.s3.profile import discover_endpoint
 from coatcheck.s3.sign import Credentials
 
 HOUR = 3600.0
 MARGIN = 600.0
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
-    """An empty home and environment, so that the machine's own settings never answer."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    (tmp_path / ".aws").mkdir()
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def write_config(home: Path, text: str) -> None:
@@ -160,12 +150,12 @@ def test_keys_in_the_environment_need_no_botocore(home):
     write_config(home, "[default]\naws_access_key_id = AKIAFILE\naws_secret_access_key = secret\n")
     program = (
         "import sys, time\n"
-        "from coatcheck.s3 import credentials as c\n"
+        "from coatcheck.s3 import credentials as c, profile as p\n"
         "source = c.ChainCredentials()\n"
         "assert source.load(time.time()).access_key_id == 'AKIA'\n"
-        "assert c.discover_region() == 'eu-west-1'\n"
-        "assert c.discover_endpoint() is None\n"
-        "assert c.discover_ca_bundle() is None\n"
+        "assert p.discover_region() == 'eu-west-1'\n"
+        "assert p.discover_endpoint() is None\n"
+        "assert p.discover_ca_bundle() is None\n"
         "sys.exit(f'botocore was imported' if 'botocore' in sys.modules else 0)\n"
     )
     environment = {
@@ -665,104 +655,3 @@ def test_what_botocore_raises_becomes_an_error_that_says_what_to_do(monkeypatch,
     assert caught.value.remedy
     assert caught.value.__cause__ is caught.value.__context__ is None
     assert "CANARY" not in str(caught.value)
-
-
-# --- region, endpoint, certificate authorities ---
-
-
-def test_nothing_configured_is_none():
-    assert discover_region() is None
-    assert discover_endpoint() is None
-    assert discover_ca_bundle() is None
-
-
-def test_settings_come_from_the_profile(monkeypatch, home):
-    write_config(
-        home,
-        "[default]\nregion = eu-north-1\n"
-        "[profile work]\nregion = eu-west-3\nca_bundle = /ca.pem\nendpoint_url = http://own\n",
-    )
-
-    assert discover_region() == "eu-north-1"
-    assert (discover_region("work"), discover_ca_bundle("work")) == ("eu-west-3", "/ca.pem")
-    assert (discover_endpoint(), discover_endpoint("work")) == (None, "http://own")
-    monkeypatch.setenv("AWS_PROFILE", "work")
-    assert (discover_region(), discover_endpoint()) == ("eu-west-3", "http://own")
-
-
-def test_settings_come_from_the_credentials_file_too(home):
-    (home / ".aws" / "credentials").write_text("[default]\nregion = eu-north-1\n")
-    assert discover_region() == "eu-north-1"
-
-
-def test_the_files_may_lie_elsewhere(monkeypatch, tmp_path):
-    (tmp_path / "elsewhere").write_text("[default]\nregion = sa-east-1\n")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "~/elsewhere")
-    assert discover_region() == "sa-east-1"
-
-
-def test_the_environment_goes_before_the_profile(monkeypatch, home):
-    write_config(
-        home, "[default]\nregion = file\nendpoint_url = http://file\nca_bundle = /file.pem\n"
-    )
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "second")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://second")
-    monkeypatch.setenv("AWS_CA_BUNDLE", "/first.pem")
-    assert discover_region() == "second"
-    assert discover_endpoint() == "http://second"
-    assert discover_ca_bundle() == "/first.pem"
-
-    monkeypatch.setenv("AWS_REGION", "first")
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://first")
-    assert discover_region() == "first"
-    assert discover_endpoint() == "http://first"
-
-
-SERVICES = """
-[default]
-endpoint_url = http://all
-services = local
-[services local]
-dynamodb =
-  endpoint_url = http://dynamodb
-s3 =
-  endpoint_url = http://s3
-"""
-
-
-def test_a_services_section_goes_before_the_profiles_own_endpoint(home):
-    write_config(home, SERVICES)
-    assert discover_endpoint() == "http://s3"
-
-
-def test_a_services_section_without_s3_leaves_the_profiles_own_endpoint(home):
-    write_config(home, SERVICES.replace("s3 =", "sqs ="))
-    assert discover_endpoint() == "http://all"
-
-
-def test_a_services_section_that_does_not_exist_is_refused(home):
-    write_config(home, SERVICES.replace("services = local", "services = typo"))
-    with pytest.raises(ConfigError, match="'typo'"):
-        discover_endpoint()
-
-
-@pytest.mark.parametrize("where", ["environment", "profile"])
-def test_configured_endpoints_can_be_switched_off(monkeypatch, home, where):
-    write_config(
-        home,
-        "[default]\nendpoint_url = http://file\n"
-        + ("ignore_configured_endpoint_urls = true\n" if where == "profile" else ""),
-    )
-    if where == "environment":
-        monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "True")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://environment")
-
-    assert discover_endpoint() is None
-    monkeypatch.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "false")
-    assert discover_endpoint() == "http://environment"
-
-
-def test_a_profile_that_does_not_exist_has_no_settings_to_guess(home):
-    write_config(home, "[default]\nregion = eu-north-1\n")
-    with pytest.raises(ConfigError, match="nobody"):
-        discover_region("nobody")

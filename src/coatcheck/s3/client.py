@@ -13,13 +13,17 @@ from coatcheck.s3.credentials import (
     ChainCredentials,
     CredentialSource,
     ExplicitCredentials,
-    discover_ca_bundle,
-    discover_endpoint,
-    discover_region,
 )
 from coatcheck.s3.endpoint import Endpoint, resolve
 from coatcheck.s3.errors import Again, Failure, of_reply, of_wire
 from coatcheck.s3.operations import Operation
+from coatcheck.s3.profile import (
+    discover_ca_bundle,
+    discover_dualstack,
+    discover_endpoint,
+    discover_fips,
+    discover_region,
+)
 from coatcheck.s3.retries import RetryBudget, pause_seconds
 from coatcheck.s3.sign import (
     EMPTY_SHA256,
@@ -44,6 +48,8 @@ class _Connection:
     wire: Wire
     region: str
     endpoint_url: str | None
+    use_fips: bool
+    use_dualstack: bool
 
 
 class S3Client:
@@ -88,7 +94,8 @@ class S3Client:
                 try:
                     return operation.parse(result)
                 except CoatcheckError as error:
-                    raise self._explained(error, bucket, operation, attempt, started)
+                    self._explained(error, bucket, operation, attempt, started)
+                    raise
             failure = result
             left = give_up_at - runtime.monotonic()
             pause = self._pause_before_next(failure, attempt, left, mended)
@@ -116,14 +123,13 @@ class S3Client:
         self, bucket: str, operation: Operation[T], credentials: Credentials, seconds: float
     ) -> Response | Failure:
         connection = self._connection or await self._connect()
-        settings = self.settings
         endpoint = resolve(
             bucket,
             region=connection.region,
             endpoint_url=connection.endpoint_url,
-            addressing_style=settings.addressing_style,
-            use_fips=settings.use_fips,
-            use_dualstack=settings.use_dualstack,
+            addressing_style=self.settings.addressing_style,
+            use_fips=connection.use_fips,
+            use_dualstack=connection.use_dualstack,
         )
         payload_hash = operation.payload_hash
         if payload_hash is None:
@@ -219,6 +225,10 @@ class S3Client:
             wire,
             settings.region or discover_region(settings.profile) or DEFAULT_REGION,
             settings.endpoint_url or discover_endpoint(settings.profile),
+            discover_fips(settings.profile) if settings.use_fips is None else settings.use_fips,
+            discover_dualstack(settings.profile)
+            if settings.use_dualstack is None
+            else settings.use_dualstack,
         )
 
     def _explained(

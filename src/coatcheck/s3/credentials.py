@@ -1,7 +1,7 @@
-"""Where keys come from, how long they are good, and what else AWS's settings say.
+"""Where keys come from, and how long they are good.
 
-Nothing here does I/O, or imports botocore, before `load` or one of the `discover_...` functions
-is called; those block, so the client runs them where they hold up nobody.
+Nothing here does I/O, or imports botocore, before `load` is called; that blocks, so the client
+runs it where it holds up nobody.
 """
 
 import bisect
@@ -12,10 +12,10 @@ import os
 import threading
 import time
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from coatcheck.errors import CoatcheckError, ConfigError, Forbidden, Unavailable, printable
+from coatcheck.errors import CoatcheckError, ConfigError, Forbidden, Unavailable
+from coatcheck.s3.profile import SETTINGS_REMEDY, harmless_reason
 from coatcheck.s3.sign import Credentials
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ _LONGEST_LIFE_SECONDS = 7 * 86_400
 _NO_CREDENTIALS_REMEDY = (
     "Pass the keys as arguments; or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; or name a "
     "profile (AWS_PROFILE); or give the machine, container or pod a role"
-)
-_SETTINGS_REMEDY = (
-    "Check AWS_PROFILE and the files it is looked up in: ~/.aws/config and ~/.aws/credentials, or "
-    "what AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE name"
 )
 
 
@@ -271,7 +267,7 @@ def _remaining_seconds(credentials: "RefreshableCredentials") -> int:
 def _translate(error: Exception) -> CoatcheckError:
     from botocore import exceptions as aws
 
-    message = f"The AWS credentials could not be loaded: {_harmless_reason(error)}"
+    message = f"The AWS credentials could not be loaded: {harmless_reason(error)}"
     if isinstance(error, aws.ConnectionError | aws.HTTPClientError):
         return Unavailable(message, remedy="Check the network and any proxy, then try again")
     if isinstance(error, aws.ClientError):
@@ -289,92 +285,4 @@ def _translate(error: Exception) -> CoatcheckError:
     )
     if isinstance(error, aws.BotoCoreError) and not isinstance(error, wrong_settings):
         return Forbidden(message, remedy="Log in again, or check the profile and the role")
-    return ConfigError(message, remedy=_SETTINGS_REMEDY)
-
-
-def _harmless_reason(error: Exception) -> str:
-    """Say why, without quoting what may hold keys: settings files, or a process's output."""
-    from botocore import exceptions as aws
-
-    if isinstance(error, aws.ConfigParseError):
-        return f"the file {printable(str(error.kwargs.get('path')), 200)} cannot be parsed"
-    if getattr(error, "kwargs", {}).get("provider") == "custom-process":
-        return "the profile's credential_process failed; run it by hand to see its output"
-    if isinstance(error, aws.BotoCoreError | aws.ClientError):
-        return printable(str(error).rstrip("."), 400)
-    return type(error).__name__
-
-
-def discover_region(profile: str | None = None) -> str | None:
-    """Find the region: AWS_REGION, AWS_DEFAULT_REGION, then the profile's `region`.
-
-    This and its two neighbours read at most the two AWS settings files, and import botocore only
-    where one of them mentions the setting. Without `profile`, AWS_PROFILE or "default" is meant.
-    They raise `ConfigError` for files that cannot be parsed and profiles that do not exist.
-    """
-    return (
-        os.environ.get("AWS_REGION")
-        or os.environ.get("AWS_DEFAULT_REGION")
-        or _profile_setting(profile, "region")
-    )
-
-
-def discover_endpoint(profile: str | None = None) -> str | None:
-    """Find the endpoint URL for S3, None where AWS's own is meant.
-
-    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, then `endpoint_url` of the profile: in its services
-    section under s3, or its own. AWS_IGNORE_CONFIGURED_ENDPOINT_URLS, or the profile's setting of
-    that name, switches all of them off.
-    """
-    ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or _profile_setting(
-        profile, "ignore_configured_endpoint_urls"
-    )
-    if ignored is not None and ignored.lower() == "true":
-        return None
-    return (
-        os.environ.get("AWS_ENDPOINT_URL_S3")
-        or os.environ.get("AWS_ENDPOINT_URL")
-        or _profile_setting(profile, "endpoint_url")
-    )
-
-
-def discover_ca_bundle(profile: str | None = None) -> str | None:
-    """Find the file of certificate authorities: AWS_CA_BUNDLE, then the profile's `ca_bundle`."""
-    return os.environ.get("AWS_CA_BUNDLE") or _profile_setting(profile, "ca_bundle")
-
-
-def _profile_setting(profile: str | None, name: str) -> str | None:
-    if not _settings_files_mention(name):
-        return None
-    from botocore.exceptions import BotoCoreError
-    from botocore.session import Session
-
-    session = Session(profile=profile)
-    try:
-        settings = session.get_scoped_config()
-        services = session.full_config.get("services", {})
-    except BotoCoreError as error:
-        problem = _harmless_reason(error)
-    else:
-        section = settings.get("services")
-        if section is None or section in services:
-            for_s3 = services.get(section, {}).get("s3")
-            specific = for_s3.get(name) if isinstance(for_s3, dict) else None
-            value = specific or settings.get(name)
-            return value if isinstance(value, str) else None
-        problem = f"the profile names the services section {section!r}, which does not exist"
-    raise ConfigError(f"The AWS settings could not be read: {problem}", remedy=_SETTINGS_REMEDY)
-
-
-def _settings_files_mention(name: str) -> bool:
-    for variable, default in (
-        ("AWS_CONFIG_FILE", "~/.aws/config"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
-    ):
-        path = os.path.expandvars(os.environ.get(variable) or default)
-        try:
-            if name.encode() in Path(path).expanduser().read_bytes():
-                return True
-        except OSError:
-            continue  # missing or not ours to read: botocore passes over it too
-    return False
+    return ConfigError(message, remedy=SETTINGS_REMEDY)

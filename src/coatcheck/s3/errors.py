@@ -10,6 +10,7 @@ from coatcheck.errors import (
     ConfigError,
     Conflict,
     Corrupt,
+    DeadlineExceeded,
     Diagnostics,
     Forbidden,
     NotFound,
@@ -23,6 +24,7 @@ from coatcheck.s3 import xml
 from coatcheck.wire.port import (
     ReplyTooLarge,
     Response,
+    TimedOut,
     TlsFailed,
     WireError,
 )
@@ -125,6 +127,14 @@ _BY_CODE: dict[str, _Row] = {
     "MethodNotAllowed": (Unsupported, Again.NEVER, "the server does not allow this request", ""),
 }
 
+# A proxy's or a web server's page: its 404 says nothing about the object.
+_NOT_S3: _Row = (
+    Unavailable,
+    Again.NEVER,
+    "the answer does not come from an S3 server",
+    "Check the endpoint, and any proxy on the way",
+)
+
 _BY_STATUS: dict[int, _Row] = {
     301: _BY_CODE["PermanentRedirect"],
     307: _BY_CODE["PermanentRedirect"],
@@ -142,39 +152,58 @@ _BY_STATUS: dict[int, _Row] = {
 
 
 def of_reply(response: Response, now: float) -> Failure:
-    """Say what a reply with a status of 300 and above, or with an error's XML, means."""
-    code, message = _code_and_message(response)
-    row = _BY_CODE.get(code) or _BY_STATUS.get(response.status)
-    if response.body and not code and response.status not in (429, 500, 502, 503, 504):
-        # A proxy's or a web server's page: its 404 says nothing about the object.
-        row = (
-            Unavailable,
-            Again.NEVER,
-            "the answer does not come from an S3 server",
-            "Check the endpoint, and any proxy on the way",
-        )
-    if row is None:
-        row = (
-            (Unavailable, Again.LATER, "the server failed", "")
-            if response.status >= 500
-            else (Unsupported, Again.NEVER, f"the server refused the request: {message}", "")
-        )
-    kind, again, text, remedy = row
-    region = response.header("x-amz-bucket-region")
+    """Say what a reply with a status of 300 and above, or with an error's XML, means.
+
+    `now`: seconds since 1970, by our clock; the reply's own date is preferred.
+    """
+    told = _told(response)
+    region = response.header("x-amz-bucket-region") or told.region
+    server_time = _http_date(response.header("date") or "")
+    kind, again, text, remedy = _row(response, told, region)
     if kind is ConfigError and region:
         remedy = f"Set the region to {printable(region, 40)!r}"
     diagnostics = Diagnostics(
         status=response.status,
-        server_code=code or None,
+        server_code=told.code or None,
         request_id=response.header("x-amz-request-id"),
     )
+    # An error after a 200 came when the work had begun, as a 500 does.
+    begun = response.status >= 500 or response.status < 300
     return Failure(
         kind(text, remedy=remedy, diagnostics=diagnostics),
         again,
-        unknown=response.status >= 500 and kind is not Throttled,
-        retry_after_seconds=_retry_after(response.header("retry-after") or "", now),
-        server_time=_http_date(response.header("date") or ""),
+        unknown=begun and kind is not Throttled,
+        retry_after_seconds=_retry_after(response.header("retry-after") or "", server_time or now),
+        server_time=server_time,
     )
+
+
+def failed_after_all(response: Response) -> bool:
+    """Whether a reply with the status of a success holds an error, or nothing at all.
+
+    The server had to answer before it knew: copying and completing take their time.
+    """
+    if b"<Error" not in response.body:
+        return not response.body.strip()
+    try:
+        return xml.parse(response.body).name == "Error"
+    except Unsupported:
+        return False
+
+
+def _row(response: Response, told: "_Told", region: str | None) -> _Row:
+    status = response.status
+    if response.body and not told.code and status < 500 and status != 429 and status >= 300:
+        return _NOT_S3
+    if status == 400 and not response.body and region:
+        # What HEAD is told in the wrong region: it has no body to say it in.
+        return _BY_CODE["PermanentRedirect"]
+    row = _BY_CODE.get(told.code) or _BY_STATUS.get(status)
+    if row is not None:
+        return row
+    if status >= 500 or status < 300:
+        return _BY_CODE["InternalError"]
+    return (Unsupported, Again.NEVER, f"the server refused the request: {told.message}", "")
 
 
 def of_wire(error: WireError) -> Failure:
@@ -190,6 +219,9 @@ def of_wire(error: WireError) -> Failure:
         )
     if isinstance(error, ReplyTooLarge):
         return Failure(TooLarge(reason), Again.NEVER)
+    if isinstance(error, TimedOut):
+        # An exchange is given all the time that its operation has left.
+        return Failure(DeadlineExceeded(f"out of time: {reason}"), Again.NEVER, unknown=error.sent)
     return Failure(
         Unavailable(
             f"no reply from the server: {reason}",
@@ -200,16 +232,28 @@ def of_wire(error: WireError) -> Failure:
     )
 
 
-def _code_and_message(response: Response) -> tuple[str, str]:
-    if not response.body:
-        return "", f"status {response.status}"
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What an error's XML says; "" for what it does not."""
+
+    code: str = ""
+    message: str = ""
+    region: str = ""
+
+
+def _told(response: Response) -> _Told:
+    nothing = _Told(message=f"status {response.status}")
     try:
-        element = xml.parse(response.body)
+        element = xml.parse(response.body) if response.body else None
     except Unsupported:
-        return "", f"status {response.status}"
-    if element.name != "Error":
-        return "", f"status {response.status}"
-    return printable(element.text("Code"), 80), printable(element.text("Message"), 300)
+        return nothing
+    if element is None or element.name != "Error":
+        return nothing
+    return _Told(
+        printable(element.text("Code"), 80),
+        printable(element.text("Message"), 300),
+        element.text("Region"),
+    )
 
 
 def _retry_after(value: str, now: float) -> float:

@@ -52,11 +52,12 @@ class ConditionalWrite:
 class Operation(Generic[T]):
     """One request of the S3 API.
 
-    `payload_hash` is the SHA-256 of the body where it is known. `may_fail_with_200`: the reply
-    may hold an error although its status is 200, because the server had to start answering early. `accepts`: the
-    statuses that `parse` understands.
-    `settle`: what to ask when the reply was lost and doing it twice is not the same as doing it
-    once; it gives the result if the request was done, or None.
+    payload_hash: the SHA-256 of the body, where it is known.
+    accepts: the statuses that `parse` understands.
+    may_fail_with_200: the reply may hold an error although its status is 200, because the server
+        had to start answering early.
+    settle: what to ask when the reply was lost and doing it twice is not the same as doing it
+        once; it gives the result if the request was done, or None.
     """
 
     name: str

@@ -20,7 +20,8 @@ def pause_seconds(failure: Failure, attempt: int, runtime: Runtime) -> float:
     """
     throttled = failure.error.code == "throttled"
     first = FIRST_THROTTLED_PAUSE_SECONDS if throttled else FIRST_PAUSE_SECONDS
-    ceiling = min(LONGEST_PAUSE_SECONDS, first * 2.0 ** (attempt - 1))
+    doublings = min(attempt - 1, 10)  # enough for the longest pause, and never over a float
+    ceiling = min(LONGEST_PAUSE_SECONDS, first * 2.0**doublings)
     return max(failure.retry_after_seconds, runtime.random() * ceiling)
 
 

@@ -35,15 +35,18 @@ class Element:
 def parse(body: bytes) -> Element:
     """Read a reply. Raises Unsupported for what is not XML, or declares entities.
 
-    No S3 reply has a document type; refusing them closes the door to entity bombs.
+    No S3 reply has a document type; refusing them closes the door to entity bombs. White space
+    around a reply is what servers send to keep the connection alive while they work.
     """
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
         raise Unsupported(
             "the server answered with an HTML page or an XML document type, not with S3's XML",
             remedy="Check that the endpoint is an S3 server and not a web page or a proxy",
         )
+    # UTF-8 whatever the reply declares: in another encoding a document type would look otherwise.
+    parser = ElementTree.XMLParser(encoding="utf-8")
     try:
-        return Element(ElementTree.fromstring(body))
+        return Element(ElementTree.fromstring(body.strip(), parser))
     except ElementTree.ParseError as error:
         shown = printable(body[:80].decode("utf-8", "replace"))
         raise Unsupported(
