@@ -46,19 +46,20 @@ def printable(text: str, limit: int = 1100) -> str:
 class CoatcheckError(Exception):
     """The root of every error that coatcheck raises on purpose.
 
-    `remedy` is a sentence on what to do; `diagnostics` says where it happened; both are part of
-    `str(error)`.
+    `remedy` is a sentence on what to do, the class's own where none is given; `diagnostics` says
+    where it happened; both are part of `str(error)`.
     """
 
     code: ClassVar[str] = "error"
     transient: ClassVar[bool] = False
+    usual_remedy: ClassVar[str] = ""
 
     def __init__(
         self, message: str, *, remedy: str = "", diagnostics: Diagnostics | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
-        self.remedy = remedy
+        self.remedy = remedy or self.usual_remedy
         self.diagnostics = diagnostics or Diagnostics()
 
     def __str__(self) -> str:
@@ -90,48 +91,56 @@ class NotFound(CoatcheckError, FileNotFoundError):
     """There is no such object. Trying again will not help."""
 
     code = "not_found"
+    usual_remedy = "Check the key or the claim, and whether somebody deleted the object"
 
 
 class BucketNotFound(NotFound):
     """There is no such bucket."""
 
     code = "bucket_not_found"
+    usual_remedy = "Check the bucket's name and the endpoint, or create the bucket"
 
 
 class Expired(CoatcheckError):
     """The object's life is over: its claim was valid once and must not be used any more."""
 
     code = "expired"
+    usual_remedy = "Store the payload again"
 
 
 class Forbidden(CoatcheckError, PermissionError):
     """The credentials are wrong, or may not do this."""
 
     code = "forbidden"
+    usual_remedy = "Check the keys, and their permissions on this bucket and key"
 
 
 class Corrupt(CoatcheckError, ValueError):
     """What is stored is not what was put there. The bytes were withheld."""
 
     code = "corrupt"
+    usual_remedy = "Store it again, and find out who else writes to this place"
 
 
 class TooLarge(CoatcheckError, ValueError):
     """A payload, object or reply is over a limit that was set."""
 
     code = "too_large"
+    usual_remedy = "Raise the limit, if that is meant to be"
 
 
 class ClaimRejected(CoatcheckError, ValueError):
     """A claim is malformed, or names a store that this reader was not told of. Nothing was sent."""
 
     code = "claim_rejected"
+    usual_remedy = "Hand over the claim as it was given out, to the store that it names"
 
 
 class Conflict(CoatcheckError):
     """Somebody else changed the object first: a condition on the write did not hold."""
 
     code = "conflict"
+    usual_remedy = "Read the object again, and decide anew"
 
 
 class Throttled(CoatcheckError):
@@ -139,6 +148,7 @@ class Throttled(CoatcheckError):
 
     code = "throttled"
     transient = True
+    usual_remedy = "Try again later, with fewer requests at once"
 
 
 class Unavailable(CoatcheckError, ConnectionError):
@@ -146,6 +156,7 @@ class Unavailable(CoatcheckError, ConnectionError):
 
     code = "unavailable"
     transient = True
+    usual_remedy = "Try again later; if it lasts, check the server and the endpoint"
 
 
 class DeadlineExceeded(CoatcheckError, TimeoutError):
@@ -153,15 +164,18 @@ class DeadlineExceeded(CoatcheckError, TimeoutError):
 
     code = "deadline_exceeded"
     transient = True
+    usual_remedy = "Give it more time with request_timeout_seconds, or try again"
 
 
 class Unsupported(CoatcheckError):
     """The server does not understand a request that coatcheck needs."""
 
     code = "unsupported"
+    usual_remedy = "Check the endpoint: coatcheck doctor shows what the server there can do"
 
 
 class ConfigError(CoatcheckError, ValueError):
     """A setting, URL or argument cannot be right."""
 
     code = "config"
+    usual_remedy = "Correct the setting, URL or argument"

@@ -1,14 +1,17 @@
 """URLs open stores on asyncio: the place where the parts are put together."""
 
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from coatcheck.objects.opening import Backend, open_on
 from coatcheck.objects.port import ObjectStore
 from coatcheck.payloads.store import DEFAULT_MAX_PAYLOAD_BYTES, PayloadStore
 from coatcheck.payloads.transfer import DEFAULT_PART_BYTES
 from coatcheck.runtime.aio import ASYNCIO
-from coatcheck.settings import S3Arguments
+from coatcheck.settings import Location, S3Arguments
 from coatcheck.wire.aio import AsyncioWire
+
+if TYPE_CHECKING:
+    from coatcheck.objects.buckets import Buckets
 
 ASYNC = Backend(ASYNCIO, AsyncioWire)
 
@@ -21,6 +24,15 @@ def open_objects(url: str, **settings: Unpack[S3Arguments]) -> ObjectStore:
     AWS chain, never from the URL. Raises ConfigError.
     """
     return open_on(ASYNC, url, settings)
+
+
+def open_buckets(**settings: Unpack[S3Arguments]) -> "Buckets":
+    """Reach any bucket of one S3 endpoint with one identity, as `open_objects` does. No I/O."""
+    from coatcheck.objects.buckets import Buckets
+    from coatcheck.s3.client import S3Client
+
+    checked = Location("s3", "", "", {}).settings(settings)
+    return Buckets(S3Client(checked, runtime=ASYNC.runtime, make_wire=ASYNC.make_wire))
 
 
 def open_store(

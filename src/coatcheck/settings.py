@@ -2,6 +2,7 @@
 seconds, as their names say."""
 
 import difflib
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -12,6 +13,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from coatcheck.errors import ConfigError, printable
 
 MIB = 1024 * 1024
+LONGEST_SECONDS = 365 * 86_400.0
+"""What a timeout may be at most; nothing that waits for a year is waited for."""
 
 AddressingStyle = Literal["auto", "path", "virtual"]
 ServerSideEncryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
@@ -62,7 +65,9 @@ class S3Settings:
     storage_class: str | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     expected_bucket_owner: str | None = None
-    extra_headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    extra_headers: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({}), repr=False
+    )
 
     def __post_init__(self) -> None:
         if (self.access_key_id is None) != (self.secret_access_key is None):
@@ -81,8 +86,17 @@ class S3Settings:
         for name in ("addressing_style", "server_side_encryption"):
             _check_choice(name, getattr(self, name), _choices(name))
         for name in ("connect_timeout_seconds", "stall_timeout_seconds", "request_timeout_seconds"):
-            check_positive(name, getattr(self, name))
+            check_positive(name, getattr(self, name), at_most=LONGEST_SECONDS)
         check_positive("max_attempts", self.max_attempts)
+        if not isinstance(self.max_attempts, int):
+            raise ConfigError(
+                f"max_attempts is {self.max_attempts!r}", remedy="Give a whole number"
+            )
+        if "@" in (self.endpoint_url or ""):
+            raise ConfigError(
+                "endpoint_url holds credentials",
+                remedy="Give them as access_key_id and secret_access_key",
+            )
         if self.kms_key_id is not None and self.server_side_encryption not in (
             "aws:kms",
             "aws:kms:dsse",
@@ -154,6 +168,8 @@ class Location:
             setting = _URL_NAMES.get(name, name)
             if setting not in known or setting in _NOT_IN_URL:
                 raise unknown_setting(name, [*_URL_NAMES, *(set(known) - _SECRETS - _NOT_IN_URL)])
+            if setting in values:
+                raise ConfigError(f"the store's URL gives {setting} twice")
             values[setting] = _from_text(name, text, known[setting].type)
         for name in arguments:
             if name not in known:
@@ -170,8 +186,9 @@ def parse_url(url: str) -> Location:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ConfigError("the store's URL cannot be read", remedy=_URL_HELP) from error
+    except ValueError:
+        # Without its cause, which repeats the part that is wrong: it may be half a secret key.
+        raise ConfigError("the store's URL cannot be read", remedy=_URL_HELP) from None
     if parts.password is not None or "@" in parts.netloc:
         raise ConfigError(
             "the store's URL holds credentials",
@@ -235,10 +252,14 @@ def unknown_setting(name: str, known: list[str]) -> ConfigError:
     return ConfigError(f"there is no setting {printable(name, 40)!r}", remedy=remedy)
 
 
-def check_positive(name: str, value: float) -> None:
-    """Raise ConfigError unless `value` is a number above 0."""
-    if isinstance(value, bool) or not value > 0:
-        raise ConfigError(f"{name} is {value!r}", remedy="Give a number above 0")
+def check_positive(name: str, value: object, *, at_most: float = math.inf) -> None:
+    """Raise ConfigError unless `value` is a finite number above 0, and not above `at_most`."""
+    number = value if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    if not 0 < number <= at_most or number == math.inf:
+        limit = f", at most {at_most:,.0f}" if at_most < math.inf else ""
+        raise ConfigError(
+            f"{name} is {printable(repr(value), 40)}", remedy=f"Give a number above 0{limit}"
+        )
 
 
 def _choices(name: str) -> tuple[str, ...]:

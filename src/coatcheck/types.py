@@ -108,11 +108,16 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """A whole object or a range of it, and the size of the whole object in bytes."""
+    """A whole object or a range of it, and the size of the whole object in bytes.
+
+    `age_seconds` is how long ago the object was written, by the store's own clock and as exact as
+    that tells (S3: whole seconds); None where the store does not tell.
+    """
 
     body: bytes
     size_bytes: int
     etag: str | None = None
+    age_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import http.client
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -40,11 +41,13 @@ def get(connection: http.client.HTTPConnection, target: str = "/") -> tuple[int,
     return response.status, response.read()
 
 
-def raw_answer(server: FaultServer, request: bytes = b"GET / HTTP/1.1\r\n\r\n") -> bytes:
+LAST_GET = b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n"
+
+
+def raw_answer(server: FaultServer, request: bytes = LAST_GET) -> bytes:
     """Send `request` and return all that comes back until the server ends the connection."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
         return connection.makefile("rb").read()
 
 
@@ -97,7 +100,8 @@ def test_a_chunked_request_body_arrives_whole(fault_server, client):
 
 def test_a_client_that_waits_for_100_continue_gets_it(fault_server):
     fault_server.play(reply(200, b"ok"))
-    request = b"PUT / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nhi"
+    request = b"PUT / HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n"
+    request += b"Connection: close\r\n\r\nhi"
     answer = raw_answer(fault_server, request)
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
 
@@ -127,7 +131,7 @@ def test_reset_is_a_reset(fault_server, after):
 def test_stalled_waits_for_release_and_then_delivers_the_rest(fault_server, after, seen):
     fault_server.play(reply(200, b"0123456789").stalled(after_body_bytes=after))
     with socket.create_connection(("127.0.0.1", fault_server.port), timeout=10) as connection:
-        connection.sendall(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        connection.sendall(LAST_GET)
         fault_server.wait_for_requests()
         stream = connection.makefile("rb")
         if after is not None:
@@ -153,9 +157,11 @@ def test_a_stalled_client_that_hangs_up_is_noticed(fault_server):
     fault_server.wait_for_disconnect()
 
 
-def test_dripped_sends_everything_in_steps(fault_server, client):
-    fault_server.play(reply(200, b"0123456789").dripped(step_bytes=4, interval_seconds=0.01))
+def test_dripped_sends_everything_with_a_pause_before_each_step(fault_server, client):
+    fault_server.play(reply(200, b"0123456789").dripped(step_bytes=4, interval_seconds=0.05))
+    started = time.monotonic()
     assert get(client) == (200, b"0123456789")
+    assert time.monotonic() - started >= 3 * 0.05
 
 
 def test_declaring_too_much_leaves_the_body_short(fault_server, client):

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from itertools import count
 from urllib.parse import quote
 
-from coatcheck.errors import CoatcheckError
 from coatcheck.objects import rules
 from coatcheck.objects.keys import check_key, check_text
 from coatcheck.runtime.port import Runtime
@@ -91,15 +90,13 @@ class MemoryObjects:
     ) -> ObjectInfo:
         """Store `body` under `key`. Raises Corrupt for another `digest`, Conflict, ConfigError."""
         check_key(key)
-        body = bytes(body)
-        try:
+        body = bytes(body)  # no copy, unless it is something that could still change
+        with rules.named("put", self.location, key):
             if len(body) > HASH_INLINE_BYTES:
                 await self._runtime.offload(lambda: rules.check_digest(body, digest))
             else:
                 rules.check_digest(body, digest)
             return self._write(key, body, condition)
-        except CoatcheckError as error:
-            raise error.having(operation="put", key=key) from error.__cause__
 
     async def get(
         self,
@@ -110,27 +107,26 @@ class MemoryObjects:
         if_match: str | None = None,
     ) -> Fetched:
         """Return the object, or those bytes of `span` that it has."""
-        held = self._held(key, "get", if_match)
-        try:
+        with rules.named("get", self.location, key):
+            held = self._held(key, if_match)
             start, length = rules.cut(len(held.body), span, limit_bytes)
-        except CoatcheckError as error:
-            raise error.having(operation="get", key=key) from error.__cause__
-        return Fetched(held.body[start : start + length], len(held.body), held.etag)
+        age_seconds = max(0.0, self._runtime.wall_clock() - held.last_modified.timestamp())
+        return Fetched(held.body[start : start + length], len(held.body), held.etag, age_seconds)
 
     async def get_into(
         self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None
     ) -> None:
         """Fill `buffer` with the object's bytes from offset `start`."""
-        held = self._held(key, "get_into", if_match)
         target = buffer.cast("B")
-        if start + len(target) > len(held.body):
-            error = rules.too_short(start, len(target), len(held.body))
-            raise error.having(operation="get_into", key=key)
+        with rules.named("get_into", self.location, key):
+            held = self._held(key, if_match)
+            rules.check_covers(len(held.body), start, len(target))
         target[:] = memoryview(held.body)[start : start + len(target)]
 
     async def head(self, key: str) -> ObjectInfo:
         """Return what is known about the object."""
-        return self._held(key, "head").info(key)
+        with rules.named("head", self.location, key):
+            return self._held(key).info(key)
 
     async def delete(self, key: str) -> None:
         """Remove the object; it is no error if there is none."""
@@ -148,7 +144,8 @@ class MemoryObjects:
 
     async def list(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
         """Yield the objects that were there at the first step and still are, in order of keys."""
-        check_text(prefix), check_text(after)
+        check_text(prefix)
+        check_text(after)
         with _lock:
             keys = [*SHELVES.get(self._name, {})]
         # UTF-8 was made so that its bytes sort like the code points that str compares.
@@ -160,7 +157,9 @@ class MemoryObjects:
     async def copy(self, source_key: str, key: str) -> ObjectInfo:
         """Store under `key` what is under `source_key`; the bytes themselves are shared."""
         check_key(key)
-        return self._write(key, self._held(source_key, "copy").body, None)
+        with rules.named("copy", self.location, source_key):
+            source = self._held(source_key)
+        return self._write(key, source.body, None)
 
     def _write(self, key: str, body: bytes, condition: Condition | None) -> ObjectInfo:
         now = datetime.fromtimestamp(self._runtime.wall_clock(), UTC)
@@ -171,13 +170,10 @@ class MemoryObjects:
             written = shelf[key] = Held(body, f'"{next(_versions)}"', now)
         return written.info(key)
 
-    def _held(self, key: str, operation: str, if_match: str | None = None) -> Held:
+    def _held(self, key: str, if_match: str | None = None) -> Held:
         check_key(key)
         held = SHELVES.get(self._name, {}).get(key)
-        try:
-            if held is None:
-                raise rules.not_found()
-            rules.check_read(if_match, held.etag)
-        except CoatcheckError as error:
-            raise error.having(operation=operation, key=key) from error.__cause__
+        if held is None:
+            raise rules.not_found()
+        rules.check_read(if_match, held.etag)
         return held

@@ -16,6 +16,7 @@ from coatcheck.types import (
     DeleteFailure,
     Digest,
     Fetched,
+    IfMatch,
     ObjectInfo,
 )
 
@@ -97,6 +98,19 @@ class ObjectStore(Protocol):
         """Store under `key` what is under `source_key`, without moving it through this process.
 
         One request up to 5 GiB. Raises NotFound.
+        """
+        ...
+
+
+@runtime_checkable
+class ConditionalDeletes(Protocol):
+    """A store that can ask its server to remove an object only as long as it is the one meant."""
+
+    async def delete_if(self, key: str, condition: IfMatch) -> None:
+        """Remove the object if `condition` holds. One request.
+
+        Raises Conflict, and removes nothing, if it is another object by now; no error if there is
+        none. A server that does not know the condition removes the object all the same.
         """
         ...
 

@@ -1,9 +1,21 @@
 """What a store that is no server must refuse by itself: the rules behind the ObjectStore port."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from coatcheck.errors import Conflict, Corrupt, NotFound, TooLarge
+from coatcheck.errors import CoatcheckError, Conflict, Corrupt, NotFound, TooLarge
 from coatcheck.types import Buffer, ByteRange, Condition, Digest, IfAbsent
+
+
+@contextmanager
+def named(operation: str, location: str, key: str | None) -> Iterator[None]:
+    """Let errors that come out of the block say what was done, where, and to what key."""
+    try:
+        yield
+    except CoatcheckError as error:
+        error.having(operation=operation, bucket=location, key=key)
+        raise
 
 
 def check_digest(body: Buffer, digest: Digest | None) -> None:
@@ -16,7 +28,7 @@ def check_digest(body: Buffer, digest: Digest | None) -> None:
 
 
 def check_write(condition: Condition | None, etag: str | None) -> None:
-    """Raise Conflict unless a write under `condition` may replace what has `etag` (None: nothing)."""
+    """Raise Conflict unless `condition` lets a write replace what has `etag`, or None: nothing."""
     if condition is None:
         return
     if isinstance(condition, IfAbsent):
@@ -40,29 +52,25 @@ def cut(size_bytes: int, span: ByteRange | None, limit_bytes: int) -> tuple[int,
     start = 0 if span is None else min(span.start, size_bytes)
     length = size_bytes - start if span is None else min(span.length, size_bytes - start)
     if length > limit_bytes:
-        raise TooLarge(
-            f"the read would give {length} bytes, over the limit of {limit_bytes}",
-            remedy="Raise the limit if that is meant to be",
-        )
+        raise TooLarge(f"the read would give {length} bytes, over the limit of {limit_bytes}")
     return start, length
+
+
+def check_covers(size_bytes: int, start: int, length: int) -> None:
+    """Raise Corrupt unless an object of this size has `length` bytes from offset `start`."""
+    if start < 0:
+        raise ValueError(f"there is no offset {start}")
+    if start + length > size_bytes:
+        raise Corrupt(
+            f"the object has {size_bytes} bytes, but {length} from offset {start} were due"
+        )
 
 
 def changed() -> Conflict:
     """Make the error for an object that is not the one whose ETag the caller knows."""
-    return Conflict(
-        "the object was changed or removed since its ETag was read",
-        remedy="Read it again, and decide anew",
-    )
-
-
-def too_short(start: int, wanted_bytes: int, size_bytes: int) -> Corrupt:
-    """Make the error for an object that has fewer bytes than it should."""
-    return Corrupt(
-        f"the object has {size_bytes} bytes where {wanted_bytes} from offset {start} were due",
-        remedy="Find out who cut it, and store it again",
-    )
+    return Conflict("the object was changed or removed since its ETag was read")
 
 
 def not_found() -> NotFound:
     """Make the error for a key without an object."""
-    return NotFound("there is no such object", remedy="Check the key, and where the store is")
+    return NotFound("there is no such object")

@@ -1,10 +1,12 @@
 """Objects in an S3 bucket, under a prefix."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from urllib.parse import urlencode
 
-from coatcheck.errors import ConfigError, printable
+from coatcheck.errors import BucketNotFound, Forbidden, NotFound, TooLarge, Unsupported
+from coatcheck.objects.keys import check_s3_key
 from coatcheck.runtime.port import Runtime
 from coatcheck.s3 import operations, xml
 from coatcheck.s3.client import S3Client
@@ -18,11 +20,11 @@ from coatcheck.types import (
     DeleteFailure,
     Digest,
     Fetched,
+    IfMatch,
     ObjectInfo,
 )
 
 DELETES_SIDE_BY_SIDE = 8
-MAX_KEY_BYTES = 1024
 
 
 class S3Objects:
@@ -37,6 +39,7 @@ class S3Objects:
         self._prefix = f"{prefix}/" if prefix else ""
         self._read_headers = _read_headers(client.settings)
         self._write_headers = _write_headers(client.settings)
+        self._copy_headers = _copy_headers(client.settings)
 
     @property
     def location(self) -> str:
@@ -86,7 +89,12 @@ class S3Objects:
         operation = operations.get_object(
             self._full(key), span, limit_bytes=limit_bytes, headers=self._reading(if_match)
         )
-        fetched = await self._client.send(self._bucket, operation)
+        try:
+            fetched = await self._client.send(self._bucket, operation)
+        except TooLarge as error:
+            if span is not None and span.length <= limit_bytes:
+                raise operations.ranges_ignored(error.diagnostics) from error
+            raise
         if fetched is not None:
             return fetched
         info = await self.head(key)
@@ -99,7 +107,10 @@ class S3Objects:
         operation = operations.get_object_into(
             self._full(key), start, buffer, headers=self._reading(if_match)
         )
-        await self._client.send(self._bucket, operation)
+        try:
+            await self._client.send(self._bucket, operation)
+        except TooLarge as error:
+            raise operations.ranges_ignored(error.diagnostics) from error
 
     async def head(self, key: str) -> ObjectInfo:
         """Return what is known about the object: one HeadObject."""
@@ -109,22 +120,31 @@ class S3Objects:
     async def delete(self, key: str) -> None:
         """Remove the object: one DeleteObject."""
         operation = operations.delete_object(self._full(key), headers=self._read_headers)
-        await self._client.send(self._bucket, operation)
+        await _unless_gone(self._client.send(self._bucket, operation))
+
+    async def delete_if(self, key: str, condition: IfMatch) -> None:
+        """Remove the object if its ETag is still this one: one DeleteObject.
+
+        AWS compares, rclone and Ceph do not: they remove what is there.
+        """
+        operation = operations.delete_object(
+            self._full(key), headers={**self._read_headers, "if-match": condition.etag}
+        )
+        await _unless_gone(self._client.send(self._bucket, operation))
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
         """Remove the objects: one DeleteObjects per 1,000, eight side by side.
 
-        Keys that XML cannot hold (control characters) are removed one by one.
+        Keys that XML cannot hold (control characters) take one DeleteObject each.
         """
         plain = [key for key in keys if xml.can_hold(self._full(key))]
+        others = [key for key in keys if not xml.can_hold(self._full(key))]
         size = operations.MAX_DELETE_KEYS
         chunks = [plain[start : start + size] for start in range(0, len(plain), size)]
-        jobs = [lambda chunk=chunk: self._delete_chunk(chunk) for chunk in chunks]
+        jobs = [partial(self._delete_chunk, chunk) for chunk in chunks]
+        jobs += [partial(self._delete_alone, key) for key in others]
         failures = await self.runtime.gather(jobs, limit=DELETES_SIDE_BY_SIDE)
-        for key in keys:
-            if not xml.can_hold(self._full(key)):
-                await self.delete(key)
-        return [failure for chunk in failures for failure in chunk]
+        return [failure for job in failures for failure in job]
 
     async def _delete_chunk(self, keys: list[str]) -> list[DeleteFailure]:
         operation = operations.delete_objects(
@@ -135,6 +155,14 @@ class S3Objects:
             DeleteFailure(failure.key.removeprefix(self._prefix), failure.code, failure.message)
             for failure in failures
         ]
+
+    async def _delete_alone(self, key: str) -> list[DeleteFailure]:
+        try:
+            await self.delete(key)
+        except Forbidden as error:
+            code = error.diagnostics.server_code or error.code
+            return [DeleteFailure(key, code, error.message)]
+        return []
 
     async def list(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectInfo]:
         """Yield the objects in order of their keys: one ListObjectsV2 per 1,000."""
@@ -154,12 +182,14 @@ class S3Objects:
                 yield self._relative(info)
             if not page.next_token:
                 return
+            if page.next_token == token:
+                raise Unsupported("the server's listing does not go on, nor end")
             token = page.next_token
 
     async def copy(self, source_key: str, key: str) -> ObjectInfo:
         """Copy an object of up to 5 GiB on the server: one CopyObject, one HeadObject."""
         operation = operations.copy_object(
-            self._bucket, self._full(source_key), self._full(key), headers=self._write_headers
+            self._bucket, self._full(source_key), self._full(key), headers=self._copy_headers
         )
         await self._client.send(self._bucket, operation)
         return await self.head(key)
@@ -178,12 +208,7 @@ class S3Objects:
         return ConditionalWrite(condition, write_id, self._read_headers)
 
     def _full(self, key: str) -> str:
-        full_key = self._prefix + key
-        if not key or len(full_key) > MAX_KEY_BYTES // 4 and len(full_key.encode()) > MAX_KEY_BYTES:
-            raise ConfigError(
-                f"the key {printable(full_key, 80)!r} is empty or over {MAX_KEY_BYTES} bytes"
-            )
-        return full_key
+        return check_s3_key(self._prefix + key) if key else check_s3_key(key)
 
     def _relative(self, info: ObjectInfo) -> ObjectInfo:
         if not self._prefix:
@@ -254,7 +279,17 @@ class S3Upload:
         operation = operations.abort_multipart_upload(
             self._key, self._upload_id, headers=self._read_headers
         )
-        await self._client.send(self._bucket, operation)
+        await _unless_gone(self._client.send(self._bucket, operation))
+
+
+async def _unless_gone(removal: Awaitable[None]) -> None:
+    """Await `removal`; that there was nothing to remove is no error, whatever the server says."""
+    try:
+        await removal
+    except BucketNotFound:
+        raise
+    except NotFound:
+        return
 
 
 def _read_headers(settings: S3Settings) -> Mapping[str, str]:
@@ -274,4 +309,14 @@ def _write_headers(settings: S3Settings) -> Mapping[str, str]:
         headers["x-amz-storage-class"] = settings.storage_class
     if settings.tags:
         headers["x-amz-tagging"] = urlencode(settings.tags)
+    return MappingProxyType(headers)
+
+
+def _copy_headers(settings: S3Settings) -> Mapping[str, str]:
+    headers = dict(_write_headers(settings))
+    if settings.tags:
+        # Without this, S3 keeps the source's tags and passes over those of the request.
+        headers["x-amz-tagging-directive"] = "REPLACE"
+    if settings.expected_bucket_owner is not None:
+        headers["x-amz-source-expected-bucket-owner"] = settings.expected_bucket_owner
     return MappingProxyType(headers)

@@ -41,7 +41,8 @@ class Claim:
             )
         if not 0 <= self.size_bytes <= MAX_SIZE_BYTES:
             raise ClaimRejected(
-                f"a size of {self.size_bytes} bytes", remedy="A payload has 0 bytes to 50 TiB"
+                f"a size of {printable(str(self.size_bytes), 40)} bytes",
+                remedy="A payload has 0 bytes to 50 TiB",
             )
 
     def __str__(self) -> str:
@@ -63,6 +64,8 @@ class Claim:
                 remedy=f"A claim has at most {MAX_CLAIM_CHARACTERS}",
             )
         try:
+            # By itself, json would take UTF-16 and UTF-32 for the same claim.
+            text = text if isinstance(text, str) else text.decode()
             fields = json.loads(
                 text, object_pairs_hook=_without_repeats, parse_constant=_no_constant
             )
@@ -74,9 +77,10 @@ class Claim:
             raise ClaimRejected(
                 "the JSON is not a claim", remedy='A claim is an object with a field "coatcheck"'
             )
-        if fields["coatcheck"] != cls.version or isinstance(fields["coatcheck"], bool):
+        version = fields["coatcheck"]
+        if type(version) is not int or version != cls.version:
             raise ClaimRejected(
-                f"the claim has version {printable(repr(fields['coatcheck']), 40)}",
+                f"the claim has version {printable(repr(version), 40)}",
                 remedy=f"This coatcheck reads version {cls.version}: install a newer one",
             )
         return cls._of_fields(fields)
@@ -92,7 +96,7 @@ class Claim:
         digest, size, store = fields["digest"], fields["size"], fields["store"]
         if not isinstance(digest, str) or not isinstance(store, str):
             raise ClaimRejected("the claim's digest and store must be strings")
-        if not isinstance(size, int) or isinstance(size, bool):
+        if type(size) is not int:
             raise ClaimRejected("the claim's size must be a whole number of bytes")
         return cls(Digest.parse(digest), size, store)
 

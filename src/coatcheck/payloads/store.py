@@ -81,7 +81,7 @@ class PayloadStore:
         and if it was not there one for each part and two around them. Cancelled, it leaves
         nothing but, at most, the whole payload. Raises TooLarge before any request.
         """
-        body = data if isinstance(data, bytes) else bytes(data)
+        body = data if isinstance(data, bytes) else bytes(memoryview(data))
         if len(body) > self._max_payload_bytes:
             raise TooLarge(
                 f"the payload has {len(body)} bytes, over the limit of {self._max_payload_bytes}",
@@ -94,8 +94,8 @@ class PayloadStore:
     async def get(self, claim: Claim | str) -> bytes:
         """Return the payload that `claim`, or its JSON, stands for, verified.
 
-        One request for each part. Raises ClaimRejected (before any request), NotFound, Corrupt,
-        TooLarge.
+        One request for each part. Raises ClaimRejected and TooLarge before any request, NotFound,
+        Corrupt, and Conflict if the object is being replaced all the time.
         """
         claim = self._checked(claim)
         return await self._transfer.fetch(

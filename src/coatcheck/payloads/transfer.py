@@ -7,7 +7,7 @@ side; one GET, or ranges side by side; and that nothing is returned which was no
 import logging
 from enum import Enum
 from functools import partial
-from io import BytesIO
+from io import SEEK_END, BytesIO
 
 from coatcheck.errors import (
     CoatcheckError,
@@ -23,7 +23,7 @@ from coatcheck.payloads.flights import Flights
 from coatcheck.runtime.budget import PROCESS_BUDGET, ByteBudget
 from coatcheck.runtime.hashing import sha256_hex
 from coatcheck.runtime.port import Runtime
-from coatcheck.types import ByteRange, Digest, Fetched, IfAbsent
+from coatcheck.types import ByteRange, Digest, IfAbsent
 
 MIB = 1024 * 1024
 DEFAULT_PART_BYTES = 8 * MIB
@@ -82,8 +82,9 @@ class Transfer:
         """Return the bytes under `key`, which have this digest and, if known, this size.
 
         One GET up to one part, then one for each further part, side by side. Bytes that do not
-        match are fetched once more, in case they were damaged on the way. Raises NotFound,
-        TooLarge (over `limit_bytes`; known sizes before any request), Corrupt.
+        match are fetched once more, in case they were damaged on the way; so is an object that
+        was replaced while it was read. Raises NotFound, TooLarge (over `limit_bytes`; known sizes
+        before any request), Corrupt, and Conflict if it is being replaced all the time.
         """
         if size_bytes is not None and size_bytes > limit_bytes:
             raise _too_large(key, size_bytes, limit_bytes)
@@ -176,12 +177,19 @@ class Transfer:
     async def _fetch(
         self, key: str, digest: Digest, size_bytes: int | None, limit_bytes: int
     ) -> bytes:
+        failure: Corrupt | Conflict
         for _ in range(FETCH_TRIES):
-            body = await self._download(key, size_bytes, limit_bytes)
-            if await digest_of(body, self._runtime) == digest:
-                return body
-            _log.warning("%s in %s does not match its digest", key, self._objects.location)
-        raise self._corrupt(key, "the object does not match its digest")
+            try:
+                body = await self._download(key, size_bytes, limit_bytes)
+                if await digest_of(body, self._runtime) == digest:
+                    return body
+                del body
+                failure = self._corrupt(key, "the object does not match its digest")
+            except (Corrupt, Conflict) as error:
+                # Cut or damaged on its way, or replaced while it was read part by part.
+                failure = error
+            _log.warning("%s in %s: %s", key, self._objects.location, failure.message)
+        raise failure
 
     async def _download(self, key: str, size_bytes: int | None, limit_bytes: int) -> bytes:
         first_bytes = self._part_size_bytes if size_bytes is None else size_bytes
@@ -206,20 +214,22 @@ class Transfer:
             raise _too_large(key, first.size_bytes, limit_bytes)
         if first.size_bytes == len(first.body):
             return first.body
-        return await self._assemble(key, first)
+        assembled, total_bytes, etag = BytesIO(first.body), first.size_bytes, first.etag
+        del first  # or its bytes would be held twice until the end
+        await self._fetch_rest(key, assembled, total_bytes, etag)
+        return assembled.getvalue()
 
-    async def _assemble(self, key: str, first: Fetched) -> bytes:
+    async def _fetch_rest(
+        self, key: str, assembled: BytesIO, total_bytes: int, etag: str | None
+    ) -> None:
         """Fetch the ranges after the first, each straight into its place in the result.
 
         BytesIO hands out its buffer as bytes without a copy, so the payload is held once.
         """
-        total_bytes, etag, part_bytes = first.size_bytes, first.etag, self._part_size_bytes
-        whole = BytesIO()
-        whole.write(first.body)
-        done_bytes = len(first.body)
-        del first
-        whole.seek(total_bytes - 1)
-        whole.write(b"\0")
+        part_bytes = self._part_size_bytes
+        done_bytes = assembled.seek(0, SEEK_END)
+        assembled.seek(total_bytes - 1)
+        assembled.write(b"\0")
 
         async def fetch(start: int) -> None:
             end = min(start + part_bytes, total_bytes)
@@ -230,10 +240,9 @@ class Transfer:
             finally:
                 self._budget.give_back(taken)
 
-        with whole.getbuffer() as view:
+        with assembled.getbuffer() as view:
             jobs = [partial(fetch, start) for start in range(done_bytes, total_bytes, part_bytes)]
             await self._runtime.gather(jobs, limit=PARTS_SIDE_BY_SIDE)
-        return whole.getvalue()
 
     def _corrupt(self, key: str, message: str) -> Corrupt:
         return Corrupt(

@@ -8,14 +8,13 @@ from typing import TypeVar
 from coatcheck.errors import CoatcheckError, DeadlineExceeded
 from coatcheck.runtime.hashing import sha256_hex
 from coatcheck.runtime.port import Runtime
-from coatcheck.s3 import xml
 from coatcheck.s3.credentials import (
     ChainCredentials,
     CredentialSource,
     ExplicitCredentials,
 )
 from coatcheck.s3.endpoint import Endpoint, resolve
-from coatcheck.s3.errors import Again, Failure, of_reply, of_wire
+from coatcheck.s3.errors import Again, Failure, failed_after_all, of_reply, of_wire
 from coatcheck.s3.operations import Operation
 from coatcheck.s3.profile import (
     discover_ca_bundle,
@@ -76,19 +75,21 @@ class S3Client:
 
         One request if all goes well; at most `max_attempts` and, where the outcome of a
         conditional write must be found out, as many HeadObject again. Raises the errors of
-        `coatcheck.errors`, with bucket, key, attempts and time in them. Cancelled, it drops the
-        request at once; whether the server did it is then not known.
+        `coatcheck.errors`, with bucket, key, attempts and time in them; while there is time, a
+        conditional write that may have been done all the same is not reported as failed before
+        the server was asked. Cancelled, it drops the request at once; whether the server did it
+        is then not known.
         """
         runtime = self.runtime
         started = runtime.monotonic()
         give_up_at = started + self.settings.request_timeout_seconds
         attempt = 0
+        in_doubt = False
         mended: set[Again] = set()
         while True:
             attempt += 1
             credentials = await self._identify()
-            left = give_up_at - runtime.monotonic()
-            result = await self._attempt(bucket, operation, credentials, left)
+            result = await self._attempt(bucket, operation, credentials, give_up_at)
             if not isinstance(result, Failure):
                 self._budget.refund()
                 try:
@@ -99,15 +100,18 @@ class S3Client:
             failure = result
             left = give_up_at - runtime.monotonic()
             pause = self._pause_before_next(failure, attempt, left, mended)
-            if pause is None:
-                raise self._explained(_final(failure, left), bucket, operation, attempt, started)
             if failure.again is Again.WITH_NEW_CREDENTIALS:
                 self._credentials.invalidate(credentials)
-            await runtime.sleep(pause)
-            if failure.unknown and operation.settle is not None:
+            if pause:
+                await runtime.sleep(pause)
+            # Once in doubt, always: a request that was given up may arrive later than the next.
+            in_doubt = in_doubt or failure.unknown
+            if in_doubt and operation.settle is not None:
                 settled = await self._settle(bucket, operation.settle, give_up_at)
                 if settled is not None:
                     return settled
+            if pause is None:
+                raise self._explained(_final(failure, left), bucket, operation, attempt, started)
 
     async def _identify(self) -> Credentials:
         now = self._server_clock()
@@ -120,7 +124,7 @@ class S3Client:
         return self.runtime.wall_clock() + self._clock_offset_seconds
 
     async def _attempt(
-        self, bucket: str, operation: Operation[T], credentials: Credentials, seconds: float
+        self, bucket: str, operation: Operation[T], credentials: Credentials, give_up_at: float
     ) -> Response | Failure:
         connection = self._connection or await self._connect()
         endpoint = resolve(
@@ -134,13 +138,14 @@ class S3Client:
         payload_hash = operation.payload_hash
         if payload_hash is None:
             payload_hash = await _payload_hash(operation, endpoint.scheme, self.runtime)
+        seconds = give_up_at - self.runtime.monotonic()
         request = self._request(operation, endpoint, credentials, payload_hash, seconds)
         try:
             response = await connection.wire.exchange(request)
         except WireError as error:
             return of_wire(error)
         if response.status in operation.accepts and not (
-            operation.may_fail_with_200 and xml.is_error(response.body)
+            operation.may_fail_with_200 and failed_after_all(response.body)
         ):
             return response
         return of_reply(response, self._server_clock())
@@ -171,7 +176,8 @@ class S3Client:
             operation.method,
             f"{url}?{query}" if query else url,
             headers,
-            max(0.001, seconds),
+            # Rounded up to what libcurl counts in: an exchange must not end before its time is up.
+            max(0.0, seconds) + 0.001,
             operation.reply_limit_bytes,
             operation.body,
             operation.into,
@@ -196,16 +202,21 @@ class S3Client:
     async def _settle(
         self, bucket: str, question: Operation[T | None], give_up_at: float
     ) -> T | None:
-        """Find out whether a write whose reply was lost has been done; None for "send it again".
+        """Find out whether a write whose reply was lost has been done; None for "not, as far as
+        we know".
 
         A role that may write but not read cannot ask: it sends again, and is told.
         """
+        if self.runtime.monotonic() >= give_up_at:
+            return None
         credentials = await self._identify()
-        left = give_up_at - self.runtime.monotonic()
-        result = await self._attempt(bucket, question, credentials, left)
+        result = await self._attempt(bucket, question, credentials, give_up_at)
         if isinstance(result, Failure):
             return None
-        return question.parse(result)
+        try:
+            return question.parse(result)
+        except CoatcheckError:
+            return None  # an answer that cannot be read settles nothing
 
     async def _connect(self) -> _Connection:
         self._connection = connection = await self.runtime.offload(self._look_up)

@@ -57,17 +57,23 @@ class Failure:
 _KEYS = "Check the access key, the secret key and the clock"
 _RIGHTS = "Ask for the permission that the operation needs on this bucket and key"
 _REGION = "Set the region to the bucket's own"
+_WAY = "Try again; if it lasts, look for what changes bytes between here and the server"
 
 _Row = tuple[type[CoatcheckError], Again, str, str]
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _BY_CODE: dict[str, _Row] = {
     "NoSuchKey": (NotFound, Again.NEVER, "there is no such object", ""),
-    "NoSuchBucket": (BucketNotFound, Again.NEVER, "there is no such bucket", "Create it first"),
-    "NoSuchUpload": (NotFound, Again.NEVER, "there is no such multipart upload", ""),
+    "NoSuchBucket": (BucketNotFound, Again.NEVER, "there is no such bucket", ""),
+    "NoSuchUpload": (
+        NotFound,
+        Again.NEVER,
+        "there is no such multipart upload",
+        "Begin it again, and look for a bucket rule that ends uploads early",
+    ),
     "AccessDenied": (Forbidden, Again.NEVER, "access denied", _RIGHTS),
     "AllAccessDisabled": (Forbidden, Again.NEVER, "access is disabled", _RIGHTS),
-    "AccountProblem": (Forbidden, Again.NEVER, "the account has a problem", ""),
+    "AccountProblem": (Forbidden, Again.NEVER, "the account has a problem", _RIGHTS),
     "InvalidAccessKeyId": (Forbidden, Again.NEVER, "the access key is unknown", _KEYS),
     "SignatureDoesNotMatch": (Forbidden, Again.NEVER, "the signature was refused", _KEYS),
     "InvalidToken": (Forbidden, Again.WITH_NEW_CREDENTIALS, "the session token is invalid", _KEYS),
@@ -97,11 +103,16 @@ _BY_CODE: dict[str, _Row] = {
         _REGION,
     ),
     "AuthorizationHeaderMalformed": (ConfigError, Again.NEVER, "the region is wrong", _REGION),
-    "InvalidBucketName": (ConfigError, Again.NEVER, "the bucket's name is invalid", ""),
-    "KeyTooLongError": (ConfigError, Again.NEVER, "the key is over 1,024 bytes", ""),
+    "InvalidBucketName": (ConfigError, Again.NEVER, "the bucket's name is invalid", "Correct it"),
+    "KeyTooLongError": (ConfigError, Again.NEVER, "the key is over 1,024 bytes", "Shorten it"),
     "InvalidTag": (ConfigError, Again.NEVER, "a tag is invalid", "Use at most 10 tags"),
-    "InvalidStorageClass": (ConfigError, Again.NEVER, "the storage class is invalid", ""),
-    "EntityTooLarge": (TooLarge, Again.NEVER, "the object is too large for the server", ""),
+    "InvalidStorageClass": (ConfigError, Again.NEVER, "the storage class is invalid", "Correct it"),
+    "EntityTooLarge": (
+        TooLarge,
+        Again.NEVER,
+        "the object is too large for the server",
+        "Lower part_size_bytes, or ask the server's owner to raise its limit",
+    ),
     "PreconditionFailed": (Conflict, Again.NEVER, "the condition on the request did not hold", ""),
     # 409 says nothing about the condition, only that this was not the moment to ask: Conflict is
     # kept for 412, where the server has compared.
@@ -113,8 +124,8 @@ _BY_CODE: dict[str, _Row] = {
     ),
     "OperationAborted": (Unavailable, Again.LATER, "another operation was under way", "Try again"),
     # The body was damaged on its way to the server, which therefore stored nothing.
-    "XAmzContentSHA256Mismatch": (Corrupt, Again.LATER, "the body was damaged on its way", ""),
-    "BadDigest": (Corrupt, Again.LATER, "the body was damaged on its way", ""),
+    "XAmzContentSHA256Mismatch": (Corrupt, Again.LATER, "the body was damaged on its way", _WAY),
+    "BadDigest": (Corrupt, Again.LATER, "the body was damaged on its way", _WAY),
     "IncompleteBody": (Unavailable, Again.LATER, "the server got only part of the body", ""),
     "RequestTimeout": (Unavailable, Again.LATER, "the server gave up waiting for the body", ""),
     "InternalError": (Unavailable, Again.LATER, "the server failed", ""),
@@ -135,9 +146,19 @@ _NOT_S3: _Row = (
     "Check the endpoint, and any proxy on the way",
 )
 
+_ELSEWHERE: _Row = (
+    ConfigError,
+    Again.NEVER,
+    "the server sends us elsewhere, and redirects are not followed",
+    "Set the endpoint and the region to where the bucket is",
+)
+
 _BY_STATUS: dict[int, _Row] = {
-    301: _BY_CODE["PermanentRedirect"],
-    307: _BY_CODE["PermanentRedirect"],
+    301: _ELSEWHERE,
+    302: _ELSEWHERE,
+    303: _ELSEWHERE,
+    307: _ELSEWHERE,
+    308: _ELSEWHERE,
     401: _BY_CODE["AccessDenied"],
     403: _BY_CODE["AccessDenied"],
     404: (NotFound, Again.NEVER, "there is no such object", ""),
@@ -160,7 +181,7 @@ def of_reply(response: Response, now: float) -> Failure:
     region = response.header("x-amz-bucket-region") or told.region
     server_time = _http_date(response.header("date") or "")
     kind, again, text, remedy = _row(response, told, region)
-    if kind is ConfigError and region:
+    if remedy is _REGION and region:
         remedy = f"Set the region to {printable(region, 40)!r}"
     diagnostics = Diagnostics(
         status=response.status,
@@ -178,25 +199,20 @@ def of_reply(response: Response, now: float) -> Failure:
     )
 
 
-def failed_after_all(response: Response) -> bool:
+def failed_after_all(body: bytes) -> bool:
     """Whether a reply with the status of a success holds an error, or nothing at all.
 
     The server had to answer before it knew: copying and completing take their time.
     """
-    if b"<Error" not in response.body:
-        return not response.body.strip()
-    try:
-        return xml.parse(response.body).name == "Error"
-    except Unsupported:
-        return False
+    return xml.is_error(body) or not body.strip()
 
 
 def _row(response: Response, told: "_Told", region: str | None) -> _Row:
     status = response.status
-    if response.body and not told.code and status < 500 and status != 429 and status >= 300:
+    if response.body and not told.code and 300 <= status < 500 and status != 429:
         return _NOT_S3
-    if status == 400 and not response.body and region:
-        # What HEAD is told in the wrong region: it has no body to say it in.
+    if region and not told.code and status in (301, 307, 400):
+        # What HEAD is told in the wrong region, having no body to be told more in.
         return _BY_CODE["PermanentRedirect"]
     row = _BY_CODE.get(told.code) or _BY_STATUS.get(status)
     if row is not None:

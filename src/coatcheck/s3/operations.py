@@ -6,14 +6,16 @@ Names, parameters and limits are those of the S3 API reference
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Generic, TypeVar
 from urllib.parse import quote, unquote_plus
 
-from coatcheck.errors import Corrupt, Unsupported
+from coatcheck.errors import Corrupt, Diagnostics, Unsupported
 from coatcheck.s3 import xml
 from coatcheck.types import ByteRange, Condition, DeleteFailure, Fetched, IfAbsent, ObjectInfo
 from coatcheck.wire.port import Response
@@ -33,6 +35,8 @@ _SUCCESS = frozenset({200, 201, 202, 204, 206})
 _SUCCESS_OR_BEYOND_END = _SUCCESS | {416}
 
 WRITE_ID_HEADER = "x-amz-meta-coatcheck-write"
+
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,8 @@ class Operation(Generic[T]):
     key: str
     parse: Callable[[Response], T]
     query: tuple[tuple[str, str], ...] = NO_QUERY
-    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
-    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     payload_hash: str | None = None
     into: memoryview | None = None
     reply_limit_bytes: int = SMALL_REPLY_BYTES
@@ -86,7 +90,10 @@ def put_object(
     """PutObject: up to 5 GiB by the server's rules, up to one part by ours."""
 
     def parse(response: Response) -> ObjectInfo:
-        return ObjectInfo(key, len(body), response.header("etag"))
+        etag = response.header("etag")
+        if etag is None and response.body.strip():
+            raise _not_s3()
+        return ObjectInfo(key, len(body), etag)
 
     settle: Operation[ObjectInfo | None] | None = None
     if write is not None:
@@ -117,7 +124,7 @@ def get_object(
         if response.status == 416:
             return None
         total_bytes = _total_bytes(response, span)
-        return Fetched(response.body, total_bytes, response.header("etag"))
+        return Fetched(response.body, total_bytes, response.header("etag"), _age_seconds(response))
 
     if span is not None:
         headers = {**headers, "range": _range(span)}
@@ -164,8 +171,10 @@ def head_object(key: str, *, headers: Mapping[str, str]) -> Operation[ObjectInfo
         size = response.header("content-length")
         if size is None:
             raise Unsupported("the server does not tell the object's size")
-        modified = _http_date(response.header("last-modified") or "")
-        return ObjectInfo(key, _integer(size), response.header("etag"), modified)
+        etag, modified = response.header("etag"), response.header("last-modified")
+        if etag is None and modified is None and response.header("x-amz-request-id") is None:
+            raise _not_s3()
+        return ObjectInfo(key, _integer(size), etag, _http_date(modified or ""))
 
     return Operation("HeadObject", "HEAD", key, parse, headers=headers)
 
@@ -184,6 +193,7 @@ def delete_objects(
         return [
             DeleteFailure(error.text("Key"), error.text("Code"), error.text("Message"))
             for error in xml.parse(response.body).all("Error")
+            if error.text("Code") != "NoSuchKey"
         ]
 
     body = xml.delete_request(list(keys))
@@ -374,8 +384,17 @@ def abort_multipart_upload(
     )
 
 
-def _nothing(_response: Response) -> None:
-    return None
+def _nothing(response: Response) -> None:
+    if response.body.strip():
+        raise _not_s3()
+
+
+def _not_s3() -> Unsupported:
+    """Make the error for a success that no S3 server reports so: a login page's 200, say."""
+    return Unsupported(
+        "the answer does not come from an S3 server",
+        remedy="Check the endpoint, and any proxy on the way",
+    )
 
 
 def _part_etag(response: Response) -> str:
@@ -408,17 +427,25 @@ def _total_bytes(response: Response, span: ByteRange | None) -> int:
         return received_bytes
     content_range = response.header("content-range")
     if not content_range:
+        if response.status == 206:
+            raise Unsupported("the server sent a range without saying which")
         if span.start or received_bytes > span.length:
-            raise Unsupported("the server ignores ranges", remedy="Raise part_size_bytes")
+            raise ranges_ignored()
         return received_bytes
-    unit, _, rest = content_range.partition(" ")
-    place, _, total = rest.partition("/")
-    first, _, last = place.partition("-")
-    if unit != "bytes" or not (first.isdigit() and last.isdigit() and total.isdigit()):
+    numbers = _CONTENT_RANGE.fullmatch(content_range)
+    if numbers is None:
         raise Unsupported(f"the server answered with the range {content_range[:80]!r}")
-    if int(first) != span.start or int(last) - int(first) + 1 != received_bytes:
+    first, last, total_bytes = map(int, numbers.groups())
+    if first != span.start or last - first + 1 != received_bytes or last >= total_bytes:
         raise Unsupported(f"the server answered with another range, {content_range[:80]!r}")
-    return int(total)
+    return total_bytes
+
+
+def ranges_ignored(diagnostics: Diagnostics | None = None) -> Unsupported:
+    """Make the error for a server that sends whole objects, whatever range was asked for."""
+    return Unsupported(
+        "the server ignores ranges", remedy="Raise part_size_bytes", diagnostics=diagnostics
+    )
 
 
 def _quoted(etag: str) -> str | None:
@@ -429,6 +456,9 @@ def _quoted(etag: str) -> str | None:
 
 
 def _copy_source(bucket: str, key: str) -> str:
+    if bucket.startswith("arn:"):
+        # What an access point shows has an ARN of its own, which stands here in place of a path.
+        return quote(f"{bucket}/object/{key}", safe="/~")
     return f"/{bucket}/{quote(key, safe='/~')}"
 
 
@@ -446,12 +476,23 @@ def _integer(text: str) -> int:
 def _iso_date(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
+def _age_seconds(response: Response) -> float | None:
+    """Return how long before its reply the server got the object: its clock alone is asked."""
+    modified = _http_date(response.header("last-modified") or "")
+    replied = _http_date(response.header("date") or "")
+    if modified is None or replied is None:
+        return None
+    return max(0.0, (replied - modified).total_seconds())
+
+
+# Many objects are of the same second, and replies come many to the second.
+@lru_cache(maxsize=512)
 def _http_date(text: str) -> datetime | None:
     try:
         return parsedate_to_datetime(text).astimezone(UTC)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None

@@ -260,7 +260,7 @@ class _Connection:
     def close(self) -> NoReturn:
         # In order means that what the client still sends is read: the kernel answers unread data
         # with a reset, which could overtake the reply.
-        self._socket.shutdown(socket.SHUT_WR)
+        self._shut_down(socket.SHUT_WR)
         while self._reader.read1(65536):
             pass
         raise ConnectionAbortedError
@@ -275,5 +275,8 @@ class _Connection:
 
     def shut_down(self) -> None:
         """Wake the thread wherever it waits for the client. Called by another thread."""
-        with contextlib.suppress(OSError):  # the client was quicker
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self._shut_down(socket.SHUT_RDWR)
+
+    def _shut_down(self, direction: int) -> None:
+        with contextlib.suppress(OSError):  # the client has reset the connection meanwhile
+            self._socket.shutdown(direction)

@@ -348,7 +348,11 @@ def _guard(command: list[str]) -> None:
         # Handlers that only wake: one that raised could do so between fork and `server = `.
         signal.signal(reason, lambda *_: None)
     server = subprocess.Popen(command, stdin=subprocess.DEVNULL)
-    select.select([sys.stdin, wake], [], [])
+    while server.poll() is None:
+        ready, _, _ = select.select([sys.stdin, wake], [], [])
+        # SIGCHLD alone says little: a server that was merely suspended also sends it.
+        if sys.stdin in ready or signal.SIGTERM in os.read(wake, 64):
+            break
     server.terminate()
     try:
         server.wait(GRACE_SECONDS)

@@ -10,8 +10,8 @@ the store's back, so that a put and a get cannot hide each other's faults. With 
         asyncio.run(check(MyStore(...), MyWitness(...)))
 
 The checks await only the store and its runtime, so they run on any runtime. They speak by plain
-`assert`: `pytest.register_assert_rewrite("coatcheck.testing.objects")`, before the import, makes
-pytest show the values.
+`assert`, so they say nothing under `python -O`. To see the values they compare, call
+`pytest.register_assert_rewrite("coatcheck.testing.objects")` before the import.
 """
 
 from coatcheck.testing.objects import keys, listing, reading, writing

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from coatcheck.errors import CoatcheckError
 from coatcheck.objects.port import ObjectStore
-from coatcheck.runtime.port import T
+from coatcheck.runtime.port import Job, T
 from coatcheck.types import ObjectInfo
 
 MIB = 1024 * 1024
@@ -46,6 +46,7 @@ class Capability(Enum):
     NESTED_KEYS = "holds objects under a and a/b at the same time"
     FREE_KEYS = "takes keys with empty segments, dots as segments and slashes at the ends"
     CONTROL_CHARACTERS = "takes keys with control characters"
+    LONGEST_KEYS = "takes keys of 1,024 bytes, which a store below a prefix does not"
     THOUSANDS = "deals with a thousand objects in a few seconds"
 
 
@@ -121,8 +122,6 @@ async def keys_of(listing: AsyncIterator[ObjectInfo]) -> list[str]:
     return [info.key async for info in listing]
 
 
-async def side_by_side(
-    store: ObjectStore, jobs: Iterable[Callable[[], Coroutine[Any, Any, T]]]
-) -> list[T]:
+async def side_by_side(store: ObjectStore, jobs: Iterable[Job[T]]) -> list[T]:
     """Run `jobs` on the store's runtime, sixteen at a time."""
     return await store.runtime.gather(jobs, limit=SIDE_BY_SIDE)

@@ -50,7 +50,7 @@ async def hostile_keys_come_through(store: ObjectStore, witness: Witness) -> Non
     assert witness.all_keys() == set()
 
 
-@check()
+@check(Capability.LONGEST_KEYS)
 async def the_longest_key_is_taken(store: ObjectStore, witness: Witness) -> None:
     """1,024 bytes of UTF-8."""
     key = "/".join(["\u00e9" * 60, *["k" * 127] * 7, "e" * 7])
@@ -97,8 +97,9 @@ async def keys_may_go_on_from_keys(store: ObjectStore, witness: Witness) -> None
     for key, body in objects.items():
         await store.put(key, body)
     await holds(store, witness, objects)
-    await store.delete("a")
-    assert witness.all_keys() == {"a/b", "a/b/c"}
+    for _ in range(2):
+        await store.delete("a")
+        await holds(store, witness, {"a/b": b"2", "a/b/c": b"3"})
 
 
 @check(Capability.FREE_KEYS)

@@ -90,14 +90,15 @@ async def a_read_of_another_version_is_refused(store: ObjectStore, witness: Witn
 
 @check()
 async def every_look_tells_the_same(store: ObjectStore, witness: Witness) -> None:
-    """Put, head and list agree; another content has another ETag; times have a time zone."""
+    """Put, get, head and list agree; another content has another ETag; times have a time zone."""
     put = await store.put("key", b"one")
-    head, fetched = await store.head("key"), await store.get("key", limit_bytes=AMPLE)
-    assert [info async for info in store.list()] == [head]
-    assert (head.key, head.size_bytes) == ("key", 3)
+    fetched, head = await store.get("key", limit_bytes=AMPLE), await store.head("key")
+    [listed] = [info async for info in store.list()]
+    assert (head.key, head.size_bytes) == (listed.key, listed.size_bytes) == ("key", 3)
+    assert fetched.etag == head.etag == listed.etag
     assert put.etag in (None, head.etag)
-    assert fetched.etag == head.etag
-    assert head.last_modified is None or head.last_modified.tzinfo is not None
+    for info in (put, head, listed):
+        assert info.last_modified is None or info.last_modified.tzinfo is not None
     await store.put("key", b"two")
     assert head.etag is None or (await store.head("key")).etag != head.etag
 

@@ -60,7 +60,7 @@ async def a_wrong_digest_is_refused(store: ObjectStore, witness: Witness) -> Non
 @check()
 async def attributes_are_accepted(store: ObjectStore, witness: Witness) -> None:
     """Content type, encoding and tags do not change the bytes."""
-    attributes = Attributes("application/json", "identity", {"team": "blue & green", "n": "1"})
+    attributes = Attributes("application/json", "identity", {"team": "blue + green", "n": "1"})
     await store.put("key", b"{}", attributes=attributes)
     await holds(store, witness, {"key": b"{}"})
 

@@ -1,0 +1,5 @@
+"""`python -m coatcheck.cli`, the same as `coatcheck`."""
+
+from coatcheck.cli import main
+
+main()
