@@ -1,5 +1,6 @@
 """What users import: complete, documented, and the same with and without await."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
@@ -11,17 +12,22 @@ import pytest
 
 import coatcheck
 from coatcheck import blocking, opening
-from coatcheck.blocking import BlockingObjectStore, BlockingPayloadStore
+from coatcheck.blocking import BlockingObjectStore, BlockingPayloadStore, BlockingResultStore
 from coatcheck.objects.local import LocalObjects
 from coatcheck.objects.memory import MemoryObjects
 from coatcheck.objects.port import MultipartStore, ObjectStore
 from coatcheck.objects.s3 import S3Objects
 from coatcheck.payloads.store import PayloadStore
+from coatcheck.results.store import ResultStore
 
 OF_THE_ASYNC_FACE_ALONE = {"runtime"}
 """What a store waits on concerns those who build on its coroutines, and nobody else."""
 
-FACES = [(PayloadStore, BlockingPayloadStore), (ObjectStore, BlockingObjectStore)]
+FACES = [
+    (PayloadStore, BlockingPayloadStore),
+    (ObjectStore, BlockingObjectStore),
+    (ResultStore, BlockingResultStore),
+]
 
 
 def _module_names() -> list[str]:
@@ -47,12 +53,18 @@ def test_all_lists_every_public_name_once_in_order_and_each_exists():
     listed = list(coatcheck.__all__)
     assert listed == sorted(set(listed))
     assert all(hasattr(coatcheck, name) for name in listed)
-    imported = {
-        name
-        for name, value in vars(coatcheck).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
+    seen_by_type_checkers = {
+        alias.name
+        for node in ast.walk(ast.parse(inspect.getsource(coatcheck)))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("coatcheck")
+        for alias in node.names
     }
-    assert imported | {"errors"} == set(listed)
+    assert seen_by_type_checkers == set(listed)
+
+
+def test_what_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = coatcheck.no_such_name
 
 
 def test_blocking_all_exists_too():
@@ -142,7 +154,7 @@ def test_the_s3_store_is_the_one_that_takes_parts():
 def test_stores_are_opened_alike_with_and_without_await(name):
     ours, theirs = getattr(blocking, name), getattr(opening, name)
     assert inspect.signature(ours).parameters == inspect.signature(theirs).parameters
-    kinds = {PayloadStore: BlockingPayloadStore, ObjectStore: BlockingObjectStore}
+    kinds = dict(FACES)
     assert typing.get_type_hints(ours)["return"] is kinds[typing.get_type_hints(theirs)["return"]]
 
 

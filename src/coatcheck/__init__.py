@@ -8,28 +8,33 @@ The same without await: `coatcheck.blocking`. In Temporal and other frameworks:
 `coatcheck.integrations`. Errors: `coatcheck.errors`.
 """
 
-from coatcheck import errors
-from coatcheck.errors import (
-    BucketNotFound,
-    ClaimRejected,
-    CoatcheckError,
-    ConfigError,
-    Conflict,
-    Corrupt,
-    DeadlineExceeded,
-    Expired,
-    Forbidden,
-    NotFound,
-    Throttled,
-    TooLarge,
-    Unavailable,
-    Unsupported,
-)
-from coatcheck.objects.port import ObjectStore
-from coatcheck.opening import open_objects, open_store
-from coatcheck.payloads.claim import Claim
-from coatcheck.payloads.store import PayloadStore, StoredPayload
-from coatcheck.types import ByteRange, Digest, IfAbsent, IfMatch, ObjectInfo
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coatcheck import errors
+    from coatcheck.errors import (
+        BucketNotFound,
+        ClaimRejected,
+        CoatcheckError,
+        ConfigError,
+        Conflict,
+        Corrupt,
+        DeadlineExceeded,
+        Expired,
+        Forbidden,
+        NotFound,
+        Throttled,
+        TooLarge,
+        Unavailable,
+        Unsupported,
+    )
+    from coatcheck.objects.port import ObjectStore
+    from coatcheck.opening import open_objects, open_results, open_store
+    from coatcheck.payloads.claim import Claim
+    from coatcheck.payloads.store import PayloadStore, StoredPayload
+    from coatcheck.results.store import Result, ResultStore
+    from coatcheck.types import ByteRange, Digest, IfAbsent, IfMatch, ObjectInfo
 
 __all__ = [
     "BucketNotFound",
@@ -50,6 +55,8 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "PayloadStore",
+    "Result",
+    "ResultStore",
     "StoredPayload",
     "Throttled",
     "TooLarge",
@@ -57,5 +64,33 @@ __all__ = [
     "Unsupported",
     "errors",
     "open_objects",
+    "open_results",
     "open_store",
 ]
+
+# Loaded when they are first asked for: Temporal's sandbox runs this module for each workflow run,
+# and a worker that stores nothing should not pay for asyncio and libcurl. The light ones first.
+_HOMES = (
+    "coatcheck.errors",
+    "coatcheck.types",
+    "coatcheck.payloads.claim",
+    "coatcheck.objects.port",
+    "coatcheck.payloads.store",
+    "coatcheck.results.store",
+    "coatcheck.opening",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        for home in _HOMES:
+            module = import_module(home)
+            if home == f"{__name__}.{name}":
+                return module
+            if name in vars(module):
+                return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,7 +1,5 @@
 """The buckets of one S3 endpoint, for hosts that choose a bucket for each payload."""
 
-import os
-
 from coatcheck.objects.s3 import S3Objects
 from coatcheck.s3.client import S3Client
 from coatcheck.s3.endpoint import validate_bucket
@@ -18,12 +16,8 @@ class Buckets:
 
     @property
     def region(self) -> str | None:
-        """The region as settings or environment name it; None where only a profile may know."""
-        return (
-            self._client.settings.region
-            or os.environ.get("AWS_REGION")
-            or os.environ.get("AWS_DEFAULT_REGION")
-        )
+        """The region that requests are signed for; None while only a profile may know. No I/O."""
+        return self._client.region
 
     def objects(self, bucket: str) -> S3Objects:
         """Return the objects of `bucket`, a name or an access point's ARN. No I/O.

@@ -22,6 +22,7 @@ from coatcheck.s3.profile import (
     discover_endpoint,
     discover_fips,
     discover_region,
+    region_in_environment,
 )
 from coatcheck.s3.retries import RetryBudget, pause_seconds
 from coatcheck.s3.sign import (
@@ -69,6 +70,13 @@ class S3Client:
         self._connection: _Connection | None = None
         self._budget = RetryBudget()
         self._clock_offset_seconds = 0.0
+
+    @property
+    def region(self) -> str | None:
+        """The region that requests are signed for; None while only a profile may know. No I/O."""
+        if self._connection is not None:
+            return self._connection.region
+        return self.settings.region or region_in_environment()
 
     async def send(self, bucket: str, operation: Operation[T]) -> T:
         """Send `operation` until it is done, cannot be done, or its time is up.

@@ -1,5 +1,6 @@
 """Replies that are not success: one table from S3's error codes to what the caller should do."""
 
+import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -53,6 +54,8 @@ class Failure:
     retry_after_seconds: float = 0.0
     server_time: float | None = None
 
+
+_USER_INFO = re.compile(r"//[^\s/]*@")
 
 _KEYS = "Check the access key, the secret key and the clock"
 _RIGHTS = "Ask for the permission that the operation needs on this bucket and key"
@@ -224,7 +227,8 @@ def _row(response: Response, told: "_Told", region: str | None) -> _Row:
 
 def of_wire(error: WireError) -> Failure:
     """Say what an exchange without a whole reply means."""
-    reason = printable(error.reason, 300)
+    # libcurl quotes a proxy's URL where it cannot read it, with the password in it.
+    reason = printable(_USER_INFO.sub("//...@", error.reason), 300)
     if isinstance(error, TlsFailed):
         return Failure(
             ConfigError(

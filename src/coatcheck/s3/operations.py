@@ -1,5 +1,7 @@
 """The requests of S3 that move data: each builds a request, and reads its reply. No I/O.
 
+Those of multipart uploads are in `coatcheck.s3.multipart`.
+
 Names, parameters and limits are those of the S3 API reference
 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html).
 """
@@ -9,14 +11,12 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Generic, TypeVar
-from urllib.parse import quote, unquote_plus
+from urllib.parse import quote
 
 from coatcheck.errors import Corrupt, Diagnostics, Unsupported
 from coatcheck.s3 import xml
+from coatcheck.s3.replies import decoder, http_date, integer, iso_date, not_s3, nothing, quoted
 from coatcheck.types import ByteRange, Condition, DeleteFailure, Fetched, IfAbsent, ObjectInfo
 from coatcheck.wire.port import Response
 
@@ -92,15 +92,15 @@ def put_object(
     def parse(response: Response) -> ObjectInfo:
         etag = response.header("etag")
         if etag is None and response.body.strip():
-            raise _not_s3()
+            raise not_s3()
         return ObjectInfo(key, len(body), etag)
 
     settle: Operation[ObjectInfo | None] | None = None
     if write is not None:
-        settle = _was_written(key, write)
+        settle = was_written(key, write)
         headers = {
             **headers,
-            **_condition(write.condition),
+            **condition_headers(write.condition),
             WRITE_ID_HEADER: write.write_id,
         }
     return Operation(
@@ -173,15 +173,15 @@ def head_object(key: str, *, headers: Mapping[str, str]) -> Operation[ObjectInfo
             raise Unsupported("the server does not tell the object's size")
         etag, modified = response.header("etag"), response.header("last-modified")
         if etag is None and modified is None and response.header("x-amz-request-id") is None:
-            raise _not_s3()
-        return ObjectInfo(key, _integer(size), etag, _http_date(modified or ""))
+            raise not_s3()
+        return ObjectInfo(key, integer(size), etag, http_date(modified or ""))
 
     return Operation("HeadObject", "HEAD", key, parse, headers=headers)
 
 
 def delete_object(key: str, *, headers: Mapping[str, str]) -> Operation[None]:
     """DeleteObject: succeeds too where there is no such object."""
-    return Operation("DeleteObject", "DELETE", key, _nothing, headers=headers)
+    return Operation("DeleteObject", "DELETE", key, nothing, headers=headers)
 
 
 def delete_objects(
@@ -226,13 +226,13 @@ def list_objects(
 
     def parse(response: Response) -> Page:
         listing = xml.parse(response.body)
-        decode = _decoder(listing.text("EncodingType"))
+        decode = decoder(listing.text("EncodingType"))
         objects = [
             ObjectInfo(
                 decode(item.text("Key")),
-                _integer(item.text("Size")),
-                _quoted(item.text("ETag")),
-                _iso_date(item.text("LastModified")),
+                integer(item.text("Size")),
+                quoted(item.text("ETag")),
+                iso_date(item.text("LastModified")),
             )
             for item in listing.all("Contents")
         ]
@@ -268,7 +268,7 @@ def copy_object(
     def parse(response: Response) -> ObjectInfo:
         result = xml.parse(response.body)
         return ObjectInfo(
-            key, 0, _quoted(result.text("ETag")), _iso_date(result.text("LastModified"))
+            key, 0, quoted(result.text("ETag")), iso_date(result.text("LastModified"))
         )
 
     return Operation(
@@ -276,13 +276,13 @@ def copy_object(
         "PUT",
         key,
         parse,
-        headers={**headers, "x-amz-copy-source": _copy_source(source_bucket, source_key)},
+        headers={**headers, "x-amz-copy-source": copy_source(source_bucket, source_key)},
         body=b"",
         may_fail_with_200=True,
     )
 
 
-def _was_written(key: str, write: ConditionalWrite) -> Operation[ObjectInfo | None]:
+def was_written(key: str, write: ConditionalWrite) -> Operation[ObjectInfo | None]:
     """HeadObject, to see whether a conditional write whose reply was lost has been done."""
     head = head_object(key, headers=write.read_headers)
 
@@ -293,118 +293,8 @@ def _was_written(key: str, write: ConditionalWrite) -> Operation[ObjectInfo | No
     return Operation("HeadObject", "HEAD", key, parse, headers=write.read_headers)
 
 
-def create_multipart_upload(key: str, *, headers: Mapping[str, str]) -> Operation[str]:
-    """CreateMultipartUpload: gives the upload's id."""
-
-    def parse(response: Response) -> str:
-        upload_id = xml.parse(response.body).text("UploadId")
-        if not upload_id:
-            raise Unsupported("the server began a multipart upload without giving its id")
-        return upload_id
-
-    return Operation(
-        "CreateMultipartUpload",
-        "POST",
-        key,
-        parse,
-        query=(("uploads", ""),),
-        headers=headers,
-        body=b"",
-    )
-
-
-def upload_part(
-    key: str,
-    upload_id: str,
-    number: int,
-    body: bytes,
-    *,
-    payload_hash: str | None,
-    headers: Mapping[str, str],
-) -> Operation[str]:
-    """UploadPart: gives the part's ETag, which completing the upload needs."""
-    return Operation(
-        "UploadPart",
-        "PUT",
-        key,
-        _part_etag,
-        query=(("partNumber", str(number)), ("uploadId", upload_id)),
-        headers=headers,
-        body=body,
-        payload_hash=payload_hash,
-    )
-
-
-def complete_multipart_upload(
-    key: str,
-    upload_id: str,
-    etags: dict[int, str],
-    *,
-    size_bytes: int,
-    write: ConditionalWrite,
-    headers: Mapping[str, str],
-) -> Operation[ObjectInfo]:
-    """CompleteMultipartUpload of parts with these ETags.
-
-    The upload was created with the write's id among its headers: asked again after a lost reply,
-    the server only knows that there is no such upload.
-    """
-
-    def parse(response: Response) -> ObjectInfo:
-        return ObjectInfo(key, size_bytes, _quoted(xml.parse(response.body).text("ETag")))
-
-    return Operation(
-        "CompleteMultipartUpload",
-        "POST",
-        key,
-        parse,
-        query=(("uploadId", upload_id),),
-        headers={
-            **headers,
-            **_condition(write.condition),
-            "content-type": "application/xml",
-        },
-        body=xml.complete_request(etags),
-        may_fail_with_200=True,
-        settle=_was_written(key, write),
-    )
-
-
-def abort_multipart_upload(
-    key: str, upload_id: str, *, headers: Mapping[str, str]
-) -> Operation[None]:
-    """AbortMultipartUpload."""
-    return Operation(
-        "AbortMultipartUpload",
-        "DELETE",
-        key,
-        _nothing,
-        query=(("uploadId", upload_id),),
-        headers=headers,
-    )
-
-
-def _nothing(response: Response) -> None:
-    if response.body.strip():
-        raise _not_s3()
-
-
-def _not_s3() -> Unsupported:
-    """Make the error for a success that no S3 server reports so: a login page's 200, say."""
-    return Unsupported(
-        "the answer does not come from an S3 server",
-        remedy="Check the endpoint, and any proxy on the way",
-    )
-
-
-def _part_etag(response: Response) -> str:
-    etag = response.header("etag")
-    if not etag:
-        raise Unsupported("the server took a part without giving its ETag")
-    return etag
-
-
-def _condition(condition: Condition | None) -> dict[str, str]:
+def condition_headers(condition: Condition | None) -> dict[str, str]:
+    """Return the headers by which a write says its condition."""
     if condition is None:
         return {}
     if isinstance(condition, IfAbsent):
@@ -448,51 +338,18 @@ def ranges_ignored(diagnostics: Diagnostics | None = None) -> Unsupported:
     )
 
 
-def _quoted(etag: str) -> str | None:
-    """Return an ETag from XML as headers have it; some servers leave out the quotes there."""
-    if not etag:
-        return None
-    return etag if etag.startswith(('"', "W/")) else f'"{etag}"'
-
-
-def _copy_source(bucket: str, key: str) -> str:
+def copy_source(bucket: str, key: str) -> str:
+    """Return the header by which a copy names its source."""
     if bucket.startswith("arn:"):
         # What an access point shows has an ARN of its own, which stands here in place of a path.
         return quote(f"{bucket}/object/{key}", safe="/~")
     return f"/{bucket}/{quote(key, safe='/~')}"
 
 
-def _decoder(encoding: str) -> Callable[[str], str]:
-    # As botocore reads it: "+" stands for a space.
-    return unquote_plus if encoding == "url" else str
-
-
-def _integer(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 20):
-        raise Unsupported(f"the server gave {text[:40]!r} as a size")
-    return int(text)
-
-
-def _iso_date(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
 def _age_seconds(response: Response) -> float | None:
     """Return how long before its reply the server got the object: its clock alone is asked."""
-    modified = _http_date(response.header("last-modified") or "")
-    replied = _http_date(response.header("date") or "")
+    modified = http_date(response.header("last-modified") or "")
+    replied = http_date(response.header("date") or "")
     if modified is None or replied is None:
         return None
     return max(0.0, (replied - modified).total_seconds())
-
-
-# Many objects are of the same second, and replies come many to the second.
-@lru_cache(maxsize=512)
-def _http_date(text: str) -> datetime | None:
-    try:
-        return parsedate_to_datetime(text).astimezone(UTC)
-    except (ValueError, TypeError, OverflowError):
-        return None

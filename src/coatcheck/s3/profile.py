@@ -22,11 +22,12 @@ def discover_region(profile: str | None = None) -> str | None:
     where one of them mentions the setting. Without `profile`, AWS_PROFILE or "default" is meant.
     They raise `ConfigError` for files that cannot be parsed and profiles that do not exist.
     """
-    return (
-        os.environ.get("AWS_REGION")
-        or os.environ.get("AWS_DEFAULT_REGION")
-        or _profile_setting(profile, "region")
-    )
+    return region_in_environment() or _profile_setting(profile, "region")
+
+
+def region_in_environment() -> str | None:
+    """Find the region in AWS_REGION or AWS_DEFAULT_REGION. No I/O."""
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None
 
 
 def discover_endpoint(profile: str | None = None) -> str | None:

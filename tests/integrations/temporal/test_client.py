@@ -125,6 +125,7 @@ async def test_permission_to_get_is_enough_to_retrieve(s3_server: S3Server, buck
         assert await retrieve(driver, claims) == sent
 
 
+@both_servers
 async def test_it_keeps_the_sdks_contract_for_keys_of_any_kind(s3_server: S3Server, bucket: str):
     client = coatcheck_client(s3_server)
     for key in ("plain", "a b/c~d+é%", f"v0/d/sha256/{Digest.of(b'first').hex}"):
@@ -168,7 +169,7 @@ def test_it_is_one_of_the_sdks_clients():
 
 
 def test_a_setting_that_does_not_exist_is_named_with_its_neighbour():
-    with pytest.raises(ConfigError, match="'reigon'.*Did you mean region"):
+    with pytest.raises(ConfigError, match=r"'reigon'.*Did you mean region"):
         new_client(reigon="eu-west-1")  # type: ignore[call-arg] # the mistake
 
 

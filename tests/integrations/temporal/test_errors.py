@@ -211,9 +211,9 @@ async def test_a_server_that_is_down_is_tried_again():
 
 async def test_a_body_damaged_on_its_way_out_is_tried_again():
     """Corrupt is permanent for what is stored, not for what never was."""
-    with FaultServer(s3_error(400, "XAmzContentSHA256Mismatch")) as server:
-        with pytest.raises(RuntimeError) as failed:
-            await store(driver_on(server), payload())
+    damaged = s3_error(400, "XAmzContentSHA256Mismatch")
+    with FaultServer(damaged) as server, pytest.raises(RuntimeError) as failed:
+        await store(driver_on(server), payload())
     assert type(failed.value) is RuntimeError
     assert isinstance(failed.value.__cause__, errors.Corrupt)
 

@@ -39,7 +39,11 @@ async def test_each_driver_reads_what_the_other_wrote(
         their_driver = OfficialDriver(their_client, bucket)
         our_driver = S3StorageDriver(our_client, bucket)
         large = payload(b"large" * 2_000_000)
-        for context in (workflow(id="a/b~", type="T"), activity(run_id="r"), workflow(id="x" * 999)):
+        for context in (
+            workflow(id="a/b~", type="T"),
+            activity(run_id="r"),
+            workflow(id="x" * 999),
+        ):
             theirs = await store(their_driver, *SENT, context=context)
             assert await retrieve(our_driver, theirs) == SENT
             ours_now = await store(our_driver, *SENT, context=context)

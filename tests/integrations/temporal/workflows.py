@@ -1,6 +1,5 @@
 """Workflows whose every kind of payload is large. Imports the driver, as users' modules do."""
 
-import asyncio
 from datetime import timedelta
 
 from temporalio import activity, workflow
@@ -105,23 +104,23 @@ class Handover:
     """Stores before a signal and reads after it, maybe on another worker."""
 
     def __init__(self) -> None:
+        self._first = ""
         self._resumed = False
 
     @workflow.run
     async def run(self, data: str) -> str:
-        first = await workflow.execute_activity(echo, data, start_to_close_timeout=BRIEF)
+        self._first = await workflow.execute_activity(echo, data, start_to_close_timeout=BRIEF)
         await workflow.wait_condition(lambda: self._resumed)
-        second = await workflow.execute_activity(echo, first + data, start_to_close_timeout=BRIEF)
-        await asyncio.sleep(0)
-        return second
+        both = self._first + data
+        return await workflow.execute_activity(echo, both, start_to_close_timeout=BRIEF)
+
+    @workflow.update
+    async def wait_for_first_half(self) -> None:
+        await workflow.wait_condition(lambda: bool(self._first))
 
     @workflow.signal
     def resume(self) -> None:
         self._resumed = True
-
-    @workflow.query
-    def resumed(self) -> bool:
-        return self._resumed
 
 
 WORKFLOWS = [Echo, Make, Talk, Child, Parent, Relay, Handover]

@@ -7,15 +7,20 @@ Names, keys and claims are those of the official driver of temporalio 1.35; each
 other wrote. How to plug in, migrate and roll back: docs/how-to/temporal.md.
 """
 
-from coatcheck.integrations.temporal.client import DriverClient, new_client
-from coatcheck.integrations.temporal.driver import S3StorageDriver
-from coatcheck.integrations.temporal.errors import (
-    ClaimRefused,
-    PayloadCorrupt,
-    PayloadLost,
-    PayloadTooLarge,
-    PermanentFailure,
-)
+from temporalio import workflow
+
+# Where a workflow's own module imports this one, Temporal's sandbox would run all of coatcheck
+# anew for each run of the workflow, and the fork hooks would keep what it made.
+with workflow.unsafe.imports_passed_through():
+    from coatcheck.integrations.temporal.client import DriverClient, new_client
+    from coatcheck.integrations.temporal.driver import S3StorageDriver
+    from coatcheck.integrations.temporal.errors import (
+        ClaimRefused,
+        PayloadCorrupt,
+        PayloadLost,
+        PayloadTooLarge,
+        PermanentFailure,
+    )
 
 __all__ = [
     "ClaimRefused",
