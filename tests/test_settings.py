@@ -63,6 +63,7 @@ def test_the_docstring_names_every_setting_and_every_default():
         ({"connect_timeout_seconds": True}, "connect_timeout_seconds is True", "above 0"),
         ({"max_attempts": 0}, "max_attempts is 0", "above 0"),
         ({"max_attempts": 2.5}, "max_attempts is 2.5", "whole number"),
+        ({"proxy": f"ftp://me:{CANARY}@host"}, "the proxy has the scheme 'ftp'", "socks5"),
         ({"endpoint_url": f"http://me:{CANARY}@host"}, "endpoint_url holds credentials", "Give"),
     ],
 )
@@ -123,6 +124,12 @@ def test_secrets_stay_out_of_repr_and_pickles():
         (
             "s3://arn%3Aaws%3As3%3Aeu-west-1%3A123456789012%3Aaccesspoint%2Fmine/p",
             Location("s3", "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine", "p", {}),
+        ),
+        (
+            "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/mine/p?region=r",
+            Location(
+                "s3", "arn:aws:s3:eu-west-1:123456789012:accesspoint/mine", "p", {"region": "r"}
+            ),
         ),
         (
             "s3://b?endpoint=http://127.0.0.1:9000&region=",

@@ -3,18 +3,23 @@ seconds, as their names say."""
 
 import difflib
 import math
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from coatcheck.errors import ConfigError, printable
 
 MIB = 1024 * 1024
 LONGEST_SECONDS = 365 * 86_400.0
 """What a timeout may be at most; nothing that waits for a year is waited for."""
+
+_ACCESS_POINT = re.compile(r"^s3://(arn:[^/?#]*:accesspoint[/:][^/?#:]+)")
+
+_PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 AddressingStyle = Literal["auto", "path", "virtual"]
 ServerSideEncryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
@@ -96,6 +101,12 @@ class S3Settings:
             raise ConfigError(
                 "endpoint_url holds credentials",
                 remedy="Give them as access_key_id and secret_access_key",
+            )
+        scheme, separator, _ = (self.proxy or "").partition("://")
+        if separator and scheme.lower() not in _PROXY_SCHEMES:
+            raise ConfigError(
+                f"the proxy has the scheme {printable(scheme, 20)!r}",
+                remedy=f"Give one of {', '.join(sorted(_PROXY_SCHEMES))}",
             )
         if self.kms_key_id is not None and self.server_side_encryption not in (
             "aws:kms",
@@ -183,6 +194,8 @@ def parse_url(url: str) -> Location:
     Raises ConfigError for anything else, and for a URL that holds a secret; the message never
     repeats it.
     """
+    # An access point's ARN has colons, and a slash, where a URL has its host.
+    url = _ACCESS_POINT.sub(lambda found: "s3://" + quote(found[1], safe=""), url)
     try:
         parts = urlsplit(url)
         port = parts.port

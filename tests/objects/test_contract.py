@@ -12,11 +12,16 @@ import pytest
 
 from coatcheck.objects.local import LocalObjects
 from coatcheck.objects.memory import SHELVES, Held, MemoryObjects, forget
+from coatcheck.objects.opening import Backend, open_on
 from coatcheck.objects.port import ObjectStore
 from coatcheck.runtime.aio import ASYNCIO
 from coatcheck.runtime.blocking import BLOCKING
 from coatcheck.runtime.port import Runtime
+from coatcheck.settings import S3Arguments
 from coatcheck.testing.objects import CHECKS, Capability, Check, Witness
+from coatcheck.testing.servers import S3Server
+from coatcheck.wire.aio import AsyncioWire
+from coatcheck.wire.blocking import BlockingWire
 
 Opened = AbstractContextManager[tuple[ObjectStore, Witness]]
 
@@ -74,6 +79,45 @@ def memory(
     forget(name)
 
 
+class BotocoreWitness:
+    """The AWS SDK, without its guesses about what a server wants."""
+
+    def __init__(self, server: S3Server, bucket: str) -> None:
+        self._client = server.witness()
+        self._bucket = bucket
+
+    def read(self, key: str) -> bytes | None:
+        try:
+            return self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read()
+        except self._client.exceptions.NoSuchKey:
+            return None
+
+    def write(self, key: str, body: bytes) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
+
+    def all_keys(self) -> set[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket)
+        return {item["Key"] for page in pages for item in page.get("Contents", ())}
+
+
+def s3(server_fixture: str) -> Callable[[Runtime, pytest.FixtureRequest], Opened]:
+    @contextmanager
+    def opened(
+        runtime: Runtime, request: pytest.FixtureRequest
+    ) -> Iterator[tuple[ObjectStore, Witness]]:
+        server: S3Server = request.getfixturevalue(server_fixture)
+        bucket = f"contract-{uuid4().hex}"
+        server.create_bucket(bucket)
+        make_wire = AsyncioWire if runtime is ASYNCIO else BlockingWire
+        keys = S3Arguments(
+            access_key_id=server.access_key_id, secret_access_key=server.secret_access_key
+        )
+        store = open_on(Backend(runtime, make_wire), server.url(bucket), keys)
+        yield store, BotocoreWitness(server, bucket)
+
+    return opened
+
+
 @dataclass(frozen=True)
 class Subject:
     """A store to be tested: `open` makes an empty one, and its witness."""
@@ -85,6 +129,24 @@ class Subject:
 SUBJECTS = {
     "local": Subject(local, frozenset({Capability.NESTED_KEYS, Capability.FREE_KEYS})),
     "memory": Subject(memory, frozenset({Capability.FREE_KEYS})),
+    "moto": Subject(
+        s3("moto"),
+        frozenset({Capability.DIGESTS, Capability.CONTROL_CHARACTERS, Capability.THOUSANDS}),
+    ),
+    "rclone": Subject(
+        s3("rclone"),
+        frozenset(
+            {
+                Capability.CONDITIONAL_WRITES,
+                Capability.CONDITIONAL_READS,
+                Capability.DIGESTS,
+                Capability.ATOMIC_WRITES,
+                Capability.NESTED_KEYS,
+                Capability.FREE_KEYS,
+                Capability.THOUSANDS,
+            }
+        ),
+    ),
 }
 
 

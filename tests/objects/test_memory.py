@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -14,7 +15,7 @@ from coatcheck.errors import ConfigError, Conflict, NotFound
 from coatcheck.objects.memory import SHELVES, MemoryObjects, forget
 from coatcheck.runtime.aio import ASYNCIO, AsyncioRuntime
 from coatcheck.runtime.blocking import BLOCKING
-from coatcheck.types import Digest, IfAbsent, IfMatch
+from coatcheck.types import Digest, IfMatch
 
 run = BLOCKING.run
 
@@ -107,6 +108,13 @@ def test_large_bodies_are_hashed_away_from_the_event_loop(name):
     assert hashed_on[0] is not threading.current_thread()
 
 
+def test_there_is_nothing_before_the_first_byte(name):
+    store = MemoryObjects(name, BLOCKING)
+    run(store.put("key", b"body"))
+    with pytest.raises(ValueError, match="offset -1"):
+        run(store.get_into("key", -1, memoryview(bytearray(2))))
+
+
 def test_keys_that_a_folder_could_not_hold_are_refused_here_too(name):
     store = MemoryObjects(name, BLOCKING)
     for key in ("a//b", "../a", "a/"):
@@ -114,23 +122,36 @@ def test_keys_that_a_folder_could_not_hold_are_refused_here_too(name):
             run(store.put(key, b""))
 
 
-def test_of_many_threads_that_create_one_wins(name):
+class SlowlyCompared(str):
+    """Text that lets other threads run while it is compared."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        time.sleep(0.01)
+        return str.__eq__(self, other)
+
+    def __ne__(self, other):
+        return not self == other
+
+
+def test_a_condition_is_tested_and_the_object_written_in_one_step(name):
     store = MemoryObjects(name, BLOCKING)
-    ready = threading.Barrier(16)
+    etag = run(store.put("key", b"before")).etag
+    assert etag is not None
+    ready = threading.Barrier(8)
 
-    def create(number):
+    def wins(number):
         ready.wait(30)
-        wins = 0
-        for key in range(100):
-            try:
-                run(store.put(f"key/{key}", b"%d" % number, condition=IfAbsent()))
-                wins += 1
-            except Conflict:
-                pass
-        return wins
+        try:
+            run(store.put("key", b"%d" % number, condition=IfMatch(SlowlyCompared(etag))))
+        except Conflict:
+            return False
+        return True
 
-    with ThreadPoolExecutor(16) as threads:
-        assert sum(threads.map(create, range(16))) == 100
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(wins, range(8))) == 1
 
 
 def test_changes_under_a_condition_are_not_lost_between_threads(name):

@@ -1,7 +1,10 @@
 """Both faces of the client, and stand-ins for what tests must see or decide: time and the wire."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,6 +16,7 @@ from coatcheck.runtime.aio import ASYNCIO, AsyncioRuntime
 from coatcheck.runtime.blocking import BLOCKING, BlockingRuntime
 from coatcheck.s3.client import S3Client
 from coatcheck.settings import S3Settings
+from coatcheck.testing import FaultServer
 from coatcheck.wire.aio import AsyncioWire
 from coatcheck.wire.blocking import BlockingWire
 from coatcheck.wire.port import Request, Response, WireSettings
@@ -83,8 +87,19 @@ class Face:
         return S3Objects(self.client(endpoint, **settings), bucket)
 
 
+def _run_on_asyncio(coroutine: Coroutine[Any, Any, T]) -> T:
+    results: list[T] = []
+
+    async def keep_result() -> None:
+        # asyncio.run makes the repr of what its task returned, which takes long for payloads.
+        results.append(await coroutine)
+
+    asyncio.run(keep_result())
+    return results[0]
+
+
 FACES = [
-    Face("asyncio", Backend(ASYNCIO, AsyncioWire), asyncio.run),
+    Face("asyncio", Backend(ASYNCIO, AsyncioWire), _run_on_asyncio),
     Face("blocking", Backend(BLOCKING, BlockingWire), BLOCKING.run),
 ]
 
@@ -110,6 +125,30 @@ def response(status: int = 200, body: bytes = b"", **headers: str) -> Response:
     """Make a reply; in the names of headers, write _ for -."""
     lines = [f"{name.replace('_', '-')}: {value}".encode() for name, value in headers.items()]
     return Response(status, lines, body, len(body))
+
+
+@contextmanager
+def interrupting(server: FaultServer, requests: int, error: type[BaseException]) -> Iterator[None]:
+    """Let a signal handler raise `error` in this thread once the server has got so many requests.
+
+    So do Ctrl-C, and Celery's soft time limit.
+    """
+
+    def handler(_number: int, _frame: object) -> None:
+        raise error
+
+    def watch() -> None:
+        server.wait_for_requests(requests)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.join()
+        signal.signal(signal.SIGUSR1, previous)
 
 
 async def all_of(items: AsyncIterator[T]) -> list[T]:

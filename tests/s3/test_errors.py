@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from coatcheck import errors
 from coatcheck.errors import CoatcheckError
 from coatcheck.s3 import errors as table
-from coatcheck.s3 import operations
+from coatcheck.s3 import multipart, operations
 from coatcheck.s3.errors import Again, of_reply, of_wire
 from coatcheck.testing import redirect, reply, s3_error, web_page
 from coatcheck.wire.port import (
@@ -153,10 +153,10 @@ def test_a_web_page_with_a_failure_is_a_failure_that_may_pass(fault_server, stat
         operations.put_object("k", b"data", payload_hash=None, headers={}),
         operations.head_object("k", headers={}),
         operations.delete_object("k", headers={}),
-        operations.upload_part("k", "u", 1, b"part", payload_hash=None, headers={}),
-        operations.abort_multipart_upload("k", "u", headers={}),
+        multipart.upload_part("k", "u", 1, b"part", payload_hash=None, headers={}),
+        multipart.abort_multipart_upload("k", "u", headers={}),
         operations.list_objects("", after="", token="", headers={}),
-        operations.create_multipart_upload("k", headers={}),
+        multipart.create_multipart_upload("k", headers={}),
         operations.copy_object("b", "s", "k", headers={}),
         operations.delete_objects(["k"], headers={}),
     ],
@@ -223,7 +223,7 @@ def test_an_error_without_a_code_is_not_s3s(fault_server):
 SLOW = [
     operations.copy_object("b", "s", "k", headers={}),
     operations.delete_objects(["k"], headers={}),
-    operations.complete_multipart_upload(
+    multipart.complete_multipart_upload(
         "k", "u", {1: "e"}, size_bytes=1, write=operations.ConditionalWrite(None, "w"), headers={}
     ),
 ]
@@ -333,3 +333,10 @@ def test_each_failure_of_the_wire_becomes_its_error(error, kind, again, unknown)
 
 def test_a_reason_of_the_wire_cannot_forge_a_line_either():
     assert str(of_wire(Disconnected("a\nb" * 1000, True)).error).isprintable()
+
+
+def test_a_reason_of_the_wire_that_quotes_a_proxy_loses_its_password():
+    reason = "Unsupported proxy scheme for 'odd://me:p@ss@proxy:1'"
+    told = str(of_wire(ConnectFailed(reason, False)).error)
+    assert "p@ss" not in told
+    assert "//...@proxy:1" in told

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from coatcheck.errors import CoatcheckError, Corrupt, Unsupported
 from coatcheck.runtime.aio import ASYNCIO
-from coatcheck.s3 import operations
+from coatcheck.s3 import multipart, operations
 from coatcheck.s3.client import S3Client
 from coatcheck.s3.operations import ConditionalWrite
 from coatcheck.settings import S3Settings
@@ -248,13 +248,13 @@ def test_what_an_access_point_shows_is_copied_by_its_arn(botocores):
 @pytest.mark.parametrize("key", HOSTILE_KEYS)
 def test_the_steps_of_a_multipart_upload_are_botocores(botocores, key):
     upload = {"Key": key, "UploadId": "up/load+1"}
-    begin = operations.create_multipart_upload(key, headers=ATTRIBUTES)
+    begin = multipart.create_multipart_upload(key, headers=ATTRIBUTES)
     assert ours(begin) == botocores("create_multipart_upload", Key=key, **SAME_ATTRIBUTES)
 
-    part = operations.upload_part(key, "up/load+1", 7, b"part", payload_hash=None, headers=NOTHING)
+    part = multipart.upload_part(key, "up/load+1", 7, b"part", payload_hash=None, headers=NOTHING)
     assert ours(part) == botocores("upload_part", PartNumber=7, Body=b"part", **upload)
 
-    complete = operations.complete_multipart_upload(
+    complete = multipart.complete_multipart_upload(
         key, "up/load+1", {2: '"b"', 1: '"a"'}, size_bytes=9, write=WRITE, headers=NOTHING
     )
     parts = [{"PartNumber": 1, "ETag": '"a"'}, {"PartNumber": 2, "ETag": '"b"'}]
@@ -265,7 +265,7 @@ def test_the_steps_of_a_multipart_upload_are_botocores(botocores, key):
     assert sent["headers"].pop("content-type") == "application/xml"
     assert sent == expected
 
-    abort = operations.abort_multipart_upload(key, "up/load+1", headers=NOTHING)
+    abort = multipart.abort_multipart_upload(key, "up/load+1", headers=NOTHING)
     assert ours(abort) == botocores("abort_multipart_upload", **upload)
 
 
@@ -383,14 +383,14 @@ def test_a_put_without_an_etag_is_a_put():
 
 
 def test_a_part_without_an_etag_cannot_be_completed():
-    operation = operations.upload_part("k", "u", 1, b"", payload_hash=None, headers=NOTHING)
+    operation = multipart.upload_part("k", "u", 1, b"", payload_hash=None, headers=NOTHING)
     assert operation.parse(response(200, etag='"e"')) == '"e"'
     with pytest.raises(Unsupported, match="ETag"):
         operation.parse(response(200))
 
 
 def test_an_upload_without_an_id_cannot_go_on():
-    operation = operations.create_multipart_upload("k", headers=NOTHING)
+    operation = multipart.create_multipart_upload("k", headers=NOTHING)
     reply = b"<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>"
     assert operation.parse(response(200, reply)) == "u"
     with pytest.raises(Unsupported, match="id"):

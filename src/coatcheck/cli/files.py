@@ -1,6 +1,7 @@
 """Files that the user names: payloads and claims that come in, payloads that go out."""
 
 import os
+import re
 import secrets
 import stat
 import sys
@@ -19,6 +20,8 @@ STANDARD = "-"
 """What stands for standard input, or output, in place of a file's name."""
 
 CHUNK_BYTES = 1024 * 1024
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
 def read_payload(name: str, limit_bytes: int, meter: Meter) -> bytes:
@@ -57,10 +60,13 @@ class Target:
         self._path: Path | None = None
         if name is None or name == STANDARD:
             return
-        # A symbolic link stays one: what it leads to is written.
-        self._path = Path(os.path.realpath(name))
+        self._path = Path(name)
         if self._path.is_dir():
             raise ConfigError(f"{_shown(name)} is a folder", remedy="Name a file")
+        if self._is_special():
+            return
+        # A symbolic link stays one: what it leads to is written.
+        self._path = Path(os.path.realpath(name))
         if not self._path.parent.is_dir():
             raise ConfigError(
                 f"there is no folder {_shown(str(self._path.parent))}", remedy="Make it first"
@@ -71,12 +77,16 @@ class Target:
         if self._path is None:
             self._write_out(payload)
             return
-        with _explained(f"{_shown(str(self._path))} was not written"):
-            if self._path.exists() and not self._path.is_file():
-                # A device or pipe: there is nothing to put in its place.
+        with _explained(f"{_shown(str(self._path))} was not written"), Meter() as meter:
+            meter.begin(f"Writing {units.size(len(payload))}")
+            if self._is_special():
                 self._path.write_bytes(payload)
             else:
                 replace_file(self._path, payload, mode=_mode_of(self._path))
+
+    def _is_special(self) -> bool:
+        """Whether it is a device or a pipe, in whose place nothing can be put."""
+        return self._path is not None and self._path.exists() and not self._path.is_file()
 
     def _write_out(self, payload: bytes) -> None:
         if self._guarded and not _is_plain_text(payload):
@@ -126,7 +136,9 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         source = open(name, "rb")  # noqa: SIM115 - closed below; errors of the block are not ours
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{_shown(name)} cannot be read: {reason}") from error
+        raise ConfigError(
+            f"{_shown(name)} cannot be read: {reason}", remedy="Name a file that can be"
+        ) from error
     with source:
         yield source
 
@@ -154,7 +166,7 @@ def _is_plain_text(payload: bytes) -> bool:
         text = payload.decode()
     except UnicodeDecodeError:
         return False
-    return all(character.isprintable() or character in "\n\t" for character in text)
+    return not _CONTROL.search(text)
 
 
 def _too_large(name: str, size_bytes: int, limit_bytes: int) -> TooLarge:
@@ -165,4 +177,6 @@ def _too_large(name: str, size_bytes: int, limit_bytes: int) -> TooLarge:
 
 
 def _shown(name: str) -> str:
-    return "standard input" if name == STANDARD else printable(os.fsencode(name).decode(errors="replace"))
+    if name == STANDARD:
+        return "standard input"
+    return repr(printable(os.fsencode(name).decode(errors="replace")))

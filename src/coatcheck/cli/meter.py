@@ -70,7 +70,9 @@ class Meter:
         picture = _Picture()
         with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as live:
             while True:
-                live.update(picture.draw(self._step, self._done_bytes, self._total_bytes), refresh=True)
+                live.update(
+                    picture.draw(self._step, self._done_bytes, self._total_bytes), refresh=True
+                )
                 if self._ended.wait(REDRAW_SECONDS):
                     return
 
@@ -87,8 +89,9 @@ class _Picture:
     def draw(self, step: str, done_bytes: int, total_bytes: int | None) -> "RenderableType":
         from rich.progress_bar import ProgressBar
         from rich.table import Table
+        from rich.text import Text
 
-        cells: list[RenderableType] = [self._spinner, step]
+        cells: list[RenderableType] = [self._spinner, Text(step)]
         if done_bytes and total_bytes:
             done_bytes = min(done_bytes, total_bytes)
             cells.append(ProgressBar(total_bytes, done_bytes, width=20))

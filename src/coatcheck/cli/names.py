@@ -61,14 +61,15 @@ def remember(url: str) -> str:
     path = names_file()
     with _locked(path):
         urls = _read(path)
-        name = _name_of(url, urls)
+        name = name_for(url, urls)
         if urls.get(name) != url:
             text = json.dumps({"version": _FORMAT, "stores": {**urls, name: url}}, indent=2)
             replace_file(path, text.encode() + b"\n", mode=0o600)
     return name
 
 
-def _name_of(url: str, urls: Mapping[str, str]) -> str:
+def name_for(url: str, urls: Mapping[str, str]) -> str:
+    """Return the name of the store at `url` beside stores that have theirs: `urls`, by name."""
     place = _place(url)
     for name, known in urls.items():
         if _place(known) == place:
@@ -85,7 +86,8 @@ def _place(url: str) -> tuple[str, str, str, str]:
     location = parse_url(url)
     options = location.options
     endpoint = options.get("endpoint") or options.get("endpoint_url") or ""
-    return location.scheme, location.bucket, location.prefix.rstrip("/"), endpoint.rstrip("/")
+    prefix = os.path.normpath(location.prefix) if location.scheme == "file" else location.prefix
+    return location.scheme, location.bucket, prefix, endpoint.rstrip("/")
 
 
 def _plain_name(url: str) -> str:

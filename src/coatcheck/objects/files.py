@@ -21,7 +21,7 @@ from coatcheck.objects.folder import (
     create,
     look,
     look_at_file,
-    open_lock,
+    open_kept,
     reading,
     remove_empty,
 )
@@ -38,6 +38,7 @@ from coatcheck.types import (
 TEMPORARY = ".coatcheck-tmp"
 """The folder in the root for files being written and for locks. No key begins with it."""
 
+LOCK = "lock-"
 LOCKS = 64
 PLACE_TRIES = 100
 COPY_BYTES = 1024 * 1024
@@ -133,6 +134,54 @@ class Files:
             self._staged(lambda file: _copy_all(source, file), stamp_ns) as staged,
         ):
             return self._publish(staged, key, None)
+
+    def write_draft(self, name: str, start: int, body: Buffer) -> None:
+        """Write `body` at offset `start` of the temporary file `name`, made if it is missing."""
+        with explained("write a draft", self.location, None):
+            with self._folder.made(TEMPORARY) as folder:
+                file = open_kept(folder, name)
+            try:
+                os.lseek(file, start, os.SEEK_SET)
+                _write_all(file, body)
+            finally:
+                os.close(file)
+
+    def publish_draft(
+        self, name: str, key: str, stamp_ns: int, condition: Condition | None
+    ) -> ObjectInfo:
+        """Make the temporary file `name` the object under `key`."""
+        with explained("publish", self.location, key), self._folder.made(TEMPORARY) as folder:
+            file = open_kept(folder, name)
+            try:
+                os.utime(file, ns=(stamp_ns, stamp_ns))
+                os.fsync(file)
+                staged = Staged(folder, name, os.fstat(file))
+            finally:
+                os.close(file)
+            return self._publish(staged, key, condition)
+
+    def drop_draft(self, name: str) -> None:
+        """Remove the temporary file `name`; no error if it is gone."""
+        with (
+            explained("discard a draft", self.location, None),
+            suppress(*_GONE),
+            self._folder.existing(TEMPORARY) as folder,
+        ):
+            os.unlink(name, dir_fd=folder)
+
+    def drafts(self) -> list[tuple[str, datetime]]:
+        """Return the temporary files, and when they were last written to."""
+        found: list[tuple[str, datetime]] = []
+        with (
+            explained("list drafts", self.location, None),
+            suppress(*_GONE),
+            self._folder.existing(TEMPORARY) as folder,
+        ):
+            for name in sorted(os.listdir(folder)):
+                status = None if name.startswith(LOCK) else look(folder, name)
+                if status is not None:
+                    found.append((name, _EPOCH + timedelta(seconds=status.st_mtime)))
+        return found
 
     def keys(self, prefix: str, after: str) -> Iterator[str]:
         """Yield the keys that start with `prefix` and are greater than `after`, in order."""
@@ -246,7 +295,7 @@ class Files:
 
         number = crc32(key.casefold().encode()) % LOCKS
         with self._folder.made(TEMPORARY) as folder:
-            lock = open_lock(folder, f"lock-{number:02}")
+            lock = open_kept(folder, f"{LOCK}{number:02}")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield

@@ -158,8 +158,8 @@ def create(folder: int, name: str) -> int:
     return os.open(name.encode(), flags, FILE_MODE, dir_fd=folder)
 
 
-def open_lock(folder: int, name: str) -> int:
-    """Open the file `name` to be locked, and make it if it is missing."""
+def open_kept(folder: int, name: str) -> int:
+    """Open the file `name` to be locked or written to, and make it if it is missing."""
     return os.open(name.encode(), os.O_RDWR | os.O_CREAT | _NO_LINK, FILE_MODE, dir_fd=folder)
 
 

@@ -10,6 +10,8 @@ from coatcheck.errors import ConfigError, printable
 from coatcheck.objects import rules
 from coatcheck.objects.files import TEMPORARY, Files
 from coatcheck.objects.keys import check_key, check_text
+from coatcheck.objects.local_draft import LocalDraft
+from coatcheck.objects.port import Leftover
 from coatcheck.runtime.port import Runtime
 from coatcheck.types import (
     NO_ATTRIBUTES,
@@ -30,8 +32,8 @@ _writes = count()
 class LocalObjects:
     """The regular files below the folder `root`, which is made by the first write.
 
-    Implements ObjectStore. Share it freely between tasks, threads, loops and processes, forked or
-    not. Needs a POSIX system: on Windows, ConfigError.
+    Implements ObjectStore and DraftStore. Share it freely between tasks, threads, loops and
+    processes, forked or not. Needs a POSIX system: on Windows, ConfigError.
 
     **Writing.** A body is written to a file in `.coatcheck-tmp`, synced, and given its name in one
     step, so readers see all of it or nothing, and a crash leaves at most files in that folder:
@@ -52,7 +54,7 @@ class LocalObjects:
     """
 
     def __init__(self, root: Path, runtime: Runtime) -> None:
-        if os.name != "posix":
+        if os.open not in os.supports_dir_fd:
             raise ConfigError(
                 "a local folder as a store needs a POSIX system",
                 remedy="Use Linux, macOS or WSL, or another store",
@@ -158,6 +160,21 @@ class LocalObjects:
         return await self._runtime.offload(
             partial(self._files.copy, source_key, key, self._stamp_ns())
         )
+
+    def begin_draft(
+        self, key: str, *, part_bytes: int, attributes: Attributes = NO_ATTRIBUTES
+    ) -> LocalDraft:
+        """Begin a draft: a file in `.coatcheck-tmp`, whatever `key` says."""
+        return LocalDraft(self._files, self._runtime, part_bytes, self._stamp_ns)
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        """Yield the files in `.coatcheck-tmp`, but not the locks."""
+        for name, written in await self._runtime.offload(self._files.drafts):
+            yield Leftover("draft", f"{TEMPORARY}/{name}", name, written)
+
+    async def remove_leftover(self, leftover: Leftover) -> None:
+        """Remove the file."""
+        await self._runtime.offload(partial(self._files.drop_draft, leftover.token))
 
     def _stamp_ns(self) -> int:
         """Nanoseconds since 1970, another number even where the clock stands still."""

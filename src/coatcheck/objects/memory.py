@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from coatcheck.objects import rules
 from coatcheck.objects.keys import check_key, check_text
+from coatcheck.objects.port import Leftover
 from coatcheck.runtime.port import Runtime
 from coatcheck.types import (
     NO_ATTRIBUTES,
@@ -59,8 +60,8 @@ def forget(name: str) -> None:
 class MemoryObjects:
     """The objects of this process under `name`: stores of one name have the same contents.
 
-    Implements ObjectStore. Share it freely between tasks, threads and loops; a forked child goes
-    on with a copy of its own. ETags are unique for each write, so conditions hold even where the
+    Implements ObjectStore and DraftStore. Share it freely between tasks, threads and loops; a
+    forked child goes on with a copy of its own. ETags are unique for each write, so conditions hold even where the
     same bytes come back. Keys follow `coatcheck.objects.keys.check_key`; content type, encoding
     and tags are not kept.
     """
@@ -161,6 +162,21 @@ class MemoryObjects:
             source = self._held(source_key)
         return self._write(key, source.body, None)
 
+    def begin_draft(
+        self, key: str, *, part_bytes: int, attributes: Attributes = NO_ATTRIBUTES
+    ) -> "MemoryDraft":
+        """Begin a draft, which lies in memory, and under no key."""
+        return MemoryDraft(self)
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        """Yield nothing: what a killed process had in memory is gone."""
+        nothing: tuple[Leftover, ...] = ()
+        for leftover in nothing:
+            yield leftover
+
+    async def remove_leftover(self, leftover: Leftover) -> None:
+        """There is none to remove."""
+
     def _write(self, key: str, body: bytes, condition: Condition | None) -> ObjectInfo:
         now = datetime.fromtimestamp(self._runtime.wall_clock(), UTC)
         with _lock:
@@ -177,3 +193,26 @@ class MemoryObjects:
             raise rules.not_found()
         rules.check_read(if_match, held.etag)
         return held
+
+
+class MemoryDraft:
+    """Parts in memory that become an object. Implements Draft."""
+
+    def __init__(self, objects: MemoryObjects) -> None:
+        self._objects = objects
+        self._parts: dict[int, bytes] = {}
+
+    async def send_part(self, number: int, body: bytes, *, digest: Digest | None = None) -> None:
+        """Keep part `number`. Raises Corrupt for another `digest`."""
+        with rules.named("send_part", self._objects.location, None):
+            rules.check_digest(body, digest)
+        self._parts[number] = bytes(body)
+
+    async def publish(self, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Put the parts together, which for a moment takes their memory twice."""
+        body = b"".join(part for _, part in sorted(self._parts.items()))
+        return await self._objects.put(key, body, condition=condition)
+
+    async def discard(self) -> None:
+        """Let go of the parts."""
+        self._parts.clear()

@@ -5,7 +5,9 @@ raises the errors of `coatcheck.errors`; none returns before its effect is durab
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol, runtime_checkable
 
 from coatcheck.runtime.port import Runtime
 from coatcheck.types import (
@@ -138,4 +140,68 @@ class MultipartStore(Protocol):
 
     async def begin_upload(self, key: str, *, attributes: Attributes = NO_ATTRIBUTES) -> Upload:
         """Begin an object. One request. Whoever begins completes or aborts."""
+        ...
+
+
+class Draft(Protocol):
+    """An object that is written part by part before its key is known."""
+
+    async def send_part(self, number: int, body: bytes, *, digest: Digest | None = None) -> None:
+        """Store part `number`, from 1; any order, side by side; sent again it replaces.
+
+        All parts but the last have the size that the draft was begun with. One request, and at
+        most two more for each 5 GiB.
+        """
+        ...
+
+    async def publish(self, key: str, *, condition: Condition | None = None) -> ObjectInfo:
+        """Make the object under `key` of the parts, at least one; the draft is still there.
+
+        Two requests and more, none of which moves bytes through this process. With a `condition`
+        that does not hold, nothing is stored and Conflict is raised.
+        """
+        ...
+
+    async def discard(self) -> None:
+        """Forget the parts, published or not. Any number of times. Two requests."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What an upload that was killed has left: not an object that anybody knows of.
+
+    `kind`: "draft" for bytes that wait for their key, "upload" for an upload that was never
+    completed. `token` is the store's own name for it.
+    """
+
+    kind: Literal["draft", "upload"]
+    key: str
+    token: str
+    begun: datetime | None
+
+
+@runtime_checkable
+class DraftStore(Protocol):
+    """A store that takes objects of any size before their key is known."""
+
+    def begin_draft(
+        self, key: str, *, part_bytes: int, attributes: Attributes = NO_ATTRIBUTES
+    ) -> Draft:
+        """Begin a draft, which takes up `key`, and keys that go on from it, until it is discarded.
+
+        No request; whoever begins discards. `part_bytes`: the size of its parts, 5 MiB at least.
+        """
+        ...
+
+    def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        """Yield what killed uploads have left: drafts whose key starts with `prefix`, and open
+        uploads anywhere. So are those of uploads under way: look at their age.
+
+        One request per 1,000, for each of the two kinds.
+        """
+        ...
+
+    async def remove_leftover(self, leftover: Leftover) -> None:
+        """Remove it; no error if it is gone. One request."""
         ...

@@ -1,17 +1,32 @@
 """Objects in an S3 bucket, under a prefix."""
 
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
-from urllib.parse import urlencode
 
-from coatcheck.errors import BucketNotFound, Forbidden, NotFound, TooLarge, Unsupported
+from coatcheck.errors import (
+    BucketNotFound,
+    Conflict,
+    Forbidden,
+    NotFound,
+    TooLarge,
+    Unsupported,
+)
 from coatcheck.objects.keys import check_s3_key
+from coatcheck.objects.port import Leftover, ObjectStore
+from coatcheck.objects.s3_copy import copy_any_size
+from coatcheck.objects.s3_draft import S3Draft
+from coatcheck.objects.s3_headers import (
+    attribute_headers,
+    copy_headers,
+    read_headers,
+    write_headers,
+)
+from coatcheck.objects.s3_upload import S3Upload, unless_gone
 from coatcheck.runtime.port import Runtime
-from coatcheck.s3 import operations, xml
+from coatcheck.s3 import multipart, operations, xml
 from coatcheck.s3.client import S3Client
 from coatcheck.s3.operations import ConditionalWrite
-from coatcheck.settings import S3Settings
 from coatcheck.types import (
     NO_ATTRIBUTES,
     Attributes,
@@ -30,21 +45,27 @@ DELETES_SIDE_BY_SIDE = 8
 class S3Objects:
     """The objects of one bucket whose keys start with `prefix/`, under the rest of their keys.
 
-    Implements ObjectStore and MultipartStore. Share it freely between tasks, threads and loops.
+    Implements ObjectStore, MultipartStore, DraftStore and CopiesBeside. Share it freely between tasks, threads
+    and loops.
     """
 
     def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
         self._client = client
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
-        self._read_headers = _read_headers(client.settings)
-        self._write_headers = _write_headers(client.settings)
-        self._copy_headers = _copy_headers(client.settings)
+        self._read_headers = read_headers(client.settings)
+        self._write_headers = write_headers(client.settings)
+        self._copy_headers = copy_headers(client.settings)
 
     @property
     def location(self) -> str:
         """s3://bucket/prefix."""
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    @property
+    def bucket(self) -> str:
+        """The name of the bucket."""
+        return self._bucket
 
     @property
     def runtime(self) -> Runtime:
@@ -66,13 +87,22 @@ class S3Objects:
         reply to a conditional put, one HeadObject finds out whether it was done.
         """
         operation = operations.put_object(
-            self._full(key),
+            self.full_key(key),
             body,
             payload_hash=digest.hex if digest is not None else None,
             headers=self._headers_for(attributes),
             write=self._mark(condition) if condition is not None else None,
         )
-        return self._relative(await self._client.send(self._bucket, operation))
+        try:
+            return self._relative(await self._client.send(self._bucket, operation))
+        except BucketNotFound:
+            raise
+        except NotFound as error:
+            # What AWS answers to If-Match where there is no object.
+            raise Conflict(
+                "the condition on the request did not hold: there is no such object",
+                diagnostics=error.diagnostics,
+            ) from error
 
     async def get(
         self,
@@ -87,7 +117,7 @@ class S3Objects:
         A span beyond the end costs one HeadObject more, to learn the object's size.
         """
         operation = operations.get_object(
-            self._full(key), span, limit_bytes=limit_bytes, headers=self._reading(if_match)
+            self.full_key(key), span, limit_bytes=limit_bytes, headers=self._reading(if_match)
         )
         try:
             fetched = await self._client.send(self._bucket, operation)
@@ -105,7 +135,7 @@ class S3Objects:
     ) -> None:
         """Fill `buffer` with the object's bytes from offset `start`: one GetObject."""
         operation = operations.get_object_into(
-            self._full(key), start, buffer, headers=self._reading(if_match)
+            self.full_key(key), start, buffer, headers=self._reading(if_match)
         )
         try:
             await self._client.send(self._bucket, operation)
@@ -114,13 +144,13 @@ class S3Objects:
 
     async def head(self, key: str) -> ObjectInfo:
         """Return what is known about the object: one HeadObject."""
-        operation = operations.head_object(self._full(key), headers=self._read_headers)
+        operation = operations.head_object(self.full_key(key), headers=self._read_headers)
         return self._relative(await self._client.send(self._bucket, operation))
 
     async def delete(self, key: str) -> None:
         """Remove the object: one DeleteObject."""
-        operation = operations.delete_object(self._full(key), headers=self._read_headers)
-        await _unless_gone(self._client.send(self._bucket, operation))
+        operation = operations.delete_object(self.full_key(key), headers=self._read_headers)
+        await unless_gone(self._client.send(self._bucket, operation))
 
     async def delete_if(self, key: str, condition: IfMatch) -> None:
         """Remove the object if its ETag is still this one: one DeleteObject.
@@ -128,17 +158,17 @@ class S3Objects:
         AWS compares, rclone and Ceph do not: they remove what is there.
         """
         operation = operations.delete_object(
-            self._full(key), headers={**self._read_headers, "if-match": condition.etag}
+            self.full_key(key), headers={**self._read_headers, "if-match": condition.etag}
         )
-        await _unless_gone(self._client.send(self._bucket, operation))
+        await unless_gone(self._client.send(self._bucket, operation))
 
     async def delete_many(self, keys: Sequence[str]) -> list[DeleteFailure]:
         """Remove the objects: one DeleteObjects per 1,000, eight side by side.
 
         Keys that XML cannot hold (control characters) take one DeleteObject each.
         """
-        plain = [key for key in keys if xml.can_hold(self._full(key))]
-        others = [key for key in keys if not xml.can_hold(self._full(key))]
+        plain = [key for key in keys if xml.can_hold(self.full_key(key))]
+        others = [key for key in keys if not xml.can_hold(self.full_key(key))]
         size = operations.MAX_DELETE_KEYS
         chunks = [plain[start : start + size] for start in range(0, len(plain), size)]
         jobs = [partial(self._delete_chunk, chunk) for chunk in chunks]
@@ -148,7 +178,7 @@ class S3Objects:
 
     async def _delete_chunk(self, keys: list[str]) -> list[DeleteFailure]:
         operation = operations.delete_objects(
-            [self._full(key) for key in keys], headers=self._read_headers
+            [self.full_key(key) for key in keys], headers=self._read_headers
         )
         failures = await self._client.send(self._bucket, operation)
         return [
@@ -188,26 +218,108 @@ class S3Objects:
 
     async def copy(self, source_key: str, key: str) -> ObjectInfo:
         """Copy an object of up to 5 GiB on the server: one CopyObject, one HeadObject."""
-        operation = operations.copy_object(
-            self._bucket, self._full(source_key), self._full(key), headers=self._copy_headers
-        )
-        await self._client.send(self._bucket, operation)
+        try:
+            await self.copy_from(self, source_key, key)
+        except BucketNotFound:
+            raise
+        except NotFound as error:
+            known = replace(error.diagnostics, key=self.full_key(source_key))
+            raise NotFound(error.message, diagnostics=known) from error
         return await self.head(key)
 
-    async def begin_upload(self, key: str, *, attributes: Attributes = NO_ATTRIBUTES) -> "S3Upload":
+    async def copy_from(
+        self,
+        source: "S3Objects",
+        source_key: str,
+        key: str,
+        *,
+        condition: Condition | None = None,
+        attributes: Attributes = NO_ATTRIBUTES,
+    ) -> str | None:
+        """Copy an object of up to 5 GiB from another bucket of the same endpoint: one CopyObject.
+        Return the copy's ETag.
+
+        `attributes` are the source's: its content type and encoding are kept, and so are its tags,
+        unless the settings name others, which would then stand alone.
+        """
+        headers = {**self._copy_headers, **operations.condition_headers(condition)}
+        if attributes.tags:
+            tags = Attributes(tags=attributes.tags)
+            headers.update(attribute_headers(tags, self._client.settings))
+            headers["x-amz-tagging-directive"] = "REPLACE"
+        operation = operations.copy_object(
+            source.bucket, source.full_key(source_key), self.full_key(key), headers=headers
+        )
+        return (await self._client.send(self._bucket, operation)).etag
+
+    def is_beside(self, other: ObjectStore) -> bool:
+        """Whether `other` is in S3 and reached in the same way: same endpoint, same identity."""
+        return isinstance(other, S3Objects) and (
+            other._client is self._client or other._client.settings == self._client.settings
+        )
+
+    async def copy_beside(self, other: ObjectStore, source: ObjectInfo, key: str) -> ObjectInfo:
+        """Copy an object of any size from a store beside this one; see `s3_copy`."""
+        if not isinstance(other, S3Objects):
+            raise Unsupported(f"{other.location} is not in S3")
+        return await copy_any_size(other, source, self, key)
+
+    async def begin_upload(self, key: str, *, attributes: Attributes = NO_ATTRIBUTES) -> S3Upload:
         """Begin a multipart upload: one CreateMultipartUpload."""
-        full_key, write = self._full(key), self._mark(None)
+        full_key, write = self.full_key(key), self._mark(None)
         headers = {**self._headers_for(attributes), operations.WRITE_ID_HEADER: write.write_id}
         upload_id = await self._client.send(
-            self._bucket, operations.create_multipart_upload(full_key, headers=headers)
+            self._bucket, multipart.create_multipart_upload(full_key, headers=headers)
         )
         return S3Upload(self._client, self._bucket, full_key, upload_id, write)
+
+    def begin_draft(
+        self, key: str, *, part_bytes: int, attributes: Attributes = NO_ATTRIBUTES
+    ) -> S3Draft:
+        """Begin a draft: multipart uploads under `key`, which are copied when they are complete."""
+        return S3Draft(self, key, part_bytes, attributes)
+
+    async def leftovers(self, prefix: str) -> AsyncIterator[Leftover]:
+        """Yield the objects under `prefix`, then the open uploads under the store's whole prefix.
+
+        One ListObjectsV2 and one ListMultipartUploads per 1,000.
+        """
+        async for info in self.list(prefix):
+            yield Leftover("draft", info.key, "", info.last_modified)
+        key = upload_id = ""
+        while True:
+            operation = multipart.list_multipart_uploads(
+                self._prefix,
+                after_key=key,
+                after_upload_id=upload_id,
+                headers=self._read_headers,
+            )
+            page = await self._client.send(self._bucket, operation)
+            for upload in page.uploads:
+                relative = upload.key.removeprefix(self._prefix)
+                yield Leftover("upload", relative, upload.upload_id, upload.begun)
+            if not page.next_key:
+                return
+            if (page.next_key, page.next_upload_id) == (key, upload_id):
+                raise Unsupported("the server's listing does not go on, nor end")
+            key, upload_id = page.next_key, page.next_upload_id
+
+    async def remove_leftover(self, leftover: Leftover) -> None:
+        """Remove the object, or abort the upload: one request."""
+        if leftover.kind == "draft":
+            await self.delete(leftover.key)
+            return
+        operation = multipart.abort_multipart_upload(
+            self.full_key(leftover.key), leftover.token, headers=self._read_headers
+        )
+        await unless_gone(self._client.send(self._bucket, operation))
 
     def _mark(self, condition: Condition | None) -> ConditionalWrite:
         write_id = f"{int(self.runtime.random() * 2**53):014x}"
         return ConditionalWrite(condition, write_id, self._read_headers)
 
-    def _full(self, key: str) -> str:
+    def full_key(self, key: str) -> str:
+        """Return the key in the bucket of what the store knows as `key`."""
         return check_s3_key(self._prefix + key) if key else check_s3_key(key)
 
     def _relative(self, info: ObjectInfo) -> ObjectInfo:
@@ -224,99 +336,4 @@ class S3Objects:
     def _headers_for(self, attributes: Attributes) -> Mapping[str, str]:
         if attributes is NO_ATTRIBUTES:
             return self._write_headers
-        headers = dict(self._write_headers)
-        if attributes.content_type is not None:
-            headers["content-type"] = attributes.content_type
-        if attributes.content_encoding is not None:
-            headers["content-encoding"] = attributes.content_encoding
-        if attributes.tags:
-            headers["x-amz-tagging"] = urlencode({**self._client.settings.tags, **attributes.tags})
-        return headers
-
-
-class S3Upload:
-    """A multipart upload under way. Its parts cost money until it is completed or aborted."""
-
-    def __init__(
-        self, client: S3Client, bucket: str, key: str, upload_id: str, write: ConditionalWrite
-    ) -> None:
-        self._client = client
-        self._bucket = bucket
-        self._key = key
-        self._upload_id = upload_id
-        self._write = write
-        self._etags: dict[int, str] = {}
-        self._sizes: dict[int, int] = {}
-        self._read_headers = _read_headers(client.settings)
-
-    async def send_part(self, number: int, body: bytes, *, digest: Digest | None = None) -> None:
-        """Store part `number`, 1 to 10,000: one UploadPart."""
-        operation = operations.upload_part(
-            self._key,
-            self._upload_id,
-            number,
-            body,
-            payload_hash=digest.hex if digest is not None else None,
-            headers=self._read_headers,
-        )
-        self._etags[number] = await self._client.send(self._bucket, operation)
-        self._sizes[number] = len(body)
-
-    async def complete(self, *, condition: Condition | None = None) -> ObjectInfo:
-        """Make the object: one CompleteMultipartUpload, and one HeadObject after a lost reply."""
-        operation = operations.complete_multipart_upload(
-            self._key,
-            self._upload_id,
-            self._etags,
-            size_bytes=sum(self._sizes.values()),
-            write=ConditionalWrite(condition, self._write.write_id, self._write.read_headers),
-            headers=self._read_headers,
-        )
-        return await self._client.send(self._bucket, operation)
-
-    async def abort(self) -> None:
-        """Forget the parts: one AbortMultipartUpload."""
-        operation = operations.abort_multipart_upload(
-            self._key, self._upload_id, headers=self._read_headers
-        )
-        await _unless_gone(self._client.send(self._bucket, operation))
-
-
-async def _unless_gone(removal: Awaitable[None]) -> None:
-    """Await `removal`; that there was nothing to remove is no error, whatever the server says."""
-    try:
-        await removal
-    except BucketNotFound:
-        raise
-    except NotFound:
-        return
-
-
-def _read_headers(settings: S3Settings) -> Mapping[str, str]:
-    headers = dict(settings.extra_headers)
-    if settings.expected_bucket_owner is not None:
-        headers["x-amz-expected-bucket-owner"] = settings.expected_bucket_owner
-    return MappingProxyType(headers)
-
-
-def _write_headers(settings: S3Settings) -> Mapping[str, str]:
-    headers = dict(_read_headers(settings))
-    if settings.server_side_encryption is not None:
-        headers["x-amz-server-side-encryption"] = settings.server_side_encryption
-    if settings.kms_key_id is not None:
-        headers["x-amz-server-side-encryption-aws-kms-key-id"] = settings.kms_key_id
-    if settings.storage_class is not None:
-        headers["x-amz-storage-class"] = settings.storage_class
-    if settings.tags:
-        headers["x-amz-tagging"] = urlencode(settings.tags)
-    return MappingProxyType(headers)
-
-
-def _copy_headers(settings: S3Settings) -> Mapping[str, str]:
-    headers = dict(_write_headers(settings))
-    if settings.tags:
-        # Without this, S3 keeps the source's tags and passes over those of the request.
-        headers["x-amz-tagging-directive"] = "REPLACE"
-    if settings.expected_bucket_owner is not None:
-        headers["x-amz-source-expected-bucket-owner"] = settings.expected_bucket_owner
-    return MappingProxyType(headers)
+        return {**self._write_headers, **attribute_headers(attributes, self._client.settings)}

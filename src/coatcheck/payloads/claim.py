@@ -25,12 +25,16 @@ class Claim:
 
     The store's name is resolved by the reader's own configuration, so a claim cannot lead
     anybody to a bucket that they did not choose. `str(claim)` is the JSON that `Claim.parse`
-    reads, on one line; two claims of the same payload are the same text.
+    reads, on one line; two claims with the same fields are the same text.
+
+    `parts` is the digest of the tree of part digests (docs/spec/parts.md) that lies beside a
+    payload which was stored as a stream of more than one part; None for any other.
     """
 
     digest: Digest
     size_bytes: int
     store: str = "default"
+    parts: Digest | None = None
 
     version: ClassVar[int] = 1
 
@@ -46,8 +50,9 @@ class Claim:
             )
 
     def __str__(self) -> str:
+        parts = f'"parts":"{self.parts}",' if self.parts is not None else ""
         return (
-            f'{{"coatcheck":{self.version},"digest":"{self.digest}",'
+            f'{{"coatcheck":{self.version},"digest":"{self.digest}",{parts}'
             f'"size":{self.size_bytes},"store":"{self.store}"}}'
         )
 
@@ -88,9 +93,10 @@ class Claim:
     @classmethod
     def _of_fields(cls, fields: dict[str, object]) -> "Claim":
         expected = {"coatcheck", "digest", "size", "store"}
-        if set(fields) != expected:
-            missing = ", ".join(sorted(expected - set(fields)))
-            unknown = printable(", ".join(sorted(set(fields) - expected)), 80)
+        given = set(fields) - {"parts"}
+        if given != expected:
+            missing = ", ".join(sorted(expected - given))
+            unknown = printable(", ".join(sorted(given - expected)), 80)
             what = f"lacks {missing}" if missing else f"has unknown fields: {unknown}"
             raise ClaimRejected(f"the claim {what}")
         digest, size, store = fields["digest"], fields["size"], fields["store"]
@@ -98,7 +104,11 @@ class Claim:
             raise ClaimRejected("the claim's digest and store must be strings")
         if type(size) is not int:
             raise ClaimRejected("the claim's size must be a whole number of bytes")
-        return cls(Digest.parse(digest), size, store)
+        parts = fields.get("parts")
+        if "parts" in fields and not isinstance(parts, str):
+            raise ClaimRejected("the claim's parts must be a digest, as a string")
+        tree = Digest.parse(parts) if isinstance(parts, str) else None
+        return cls(Digest.parse(digest), size, store, tree)
 
 
 def check_store_name(name: str) -> str:

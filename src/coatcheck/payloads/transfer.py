@@ -76,6 +76,10 @@ class Transfer:
         """
         await self._stores.share(key, lambda: self._store(key, body, digest), self._runtime)
 
+    async def has(self, key: str, size_bytes: int) -> bool:
+        """Whether there is an object of this size under `key`, as far as we may look. One HEAD."""
+        return await self._look(key, size_bytes) is _Found.SAME_SIZE
+
     async def fetch(
         self, key: str, digest: Digest, *, limit_bytes: int, size_bytes: int | None = None
     ) -> bytes:

@@ -145,6 +145,8 @@ def get_object_into(
     """GetObject of a range, straight into a buffer."""
 
     def parse(response: Response) -> None:
+        if response.status == 416:
+            raise Corrupt(f"the object ends before offset {start}")
         _total_bytes(response, span)
         if response.received_bytes != len(buffer):
             raise Corrupt(
@@ -161,6 +163,7 @@ def get_object_into(
         headers={**headers, "range": _range(span)},
         into=buffer,
         reply_limit_bytes=len(buffer),
+        accepts=_SUCCESS_OR_BEYOND_END,
     )
 
 

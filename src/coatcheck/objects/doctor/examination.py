@@ -214,7 +214,10 @@ class _Examination:
     def _failed(
         self, check: str, error: CoatcheckError, verdict: Verdict = Verdict.PROBLEM
     ) -> None:
-        self._found(check, verdict, f"{error.message} [{error.diagnostics}]", error.remedy)
+        known = error.diagnostics
+        details = [str(it) for it in (known.status, known.server_code, known.request_id) if it]
+        told = f" ({', '.join(details)})" if details else ""
+        self._found(check, verdict, f"{error.message}{told}", error.remedy)
 
     def _found(self, check: str, verdict: Verdict, meaning: str, remedy: str = "") -> None:
         self._keep(Finding(check, verdict, meaning, remedy))
