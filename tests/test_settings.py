@@ -6,6 +6,7 @@ import pickle
 import traceback
 import typing
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from coatcheck.settings import (
 )
 
 CANARY = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYcanary"
-KEYS = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": CANARY}
+KEYS: Any = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": CANARY}
 
 
 def test_arguments_and_settings_have_the_same_fields_of_the_same_types():

@@ -5,20 +5,32 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from types import ModuleType
 
 import pytest
 
 import coatcheck
 from coatcheck import blocking, opening
-from coatcheck.blocking import BlockingObjectStore, BlockingPayloadStore, BlockingResultStore
+from coatcheck.blocking import (
+    BlockingObjectStore,
+    BlockingPayloadStore,
+    BlockingResultStore,
+    BlockingVolume,
+    BlockingVolumeFile,
+)
 from coatcheck.objects.local import LocalObjects
 from coatcheck.objects.memory import MemoryObjects
 from coatcheck.objects.port import MultipartStore, ObjectStore
 from coatcheck.objects.s3 import S3Objects
+from coatcheck.payloads.blocking_reader import BlockingPayloadReader
+from coatcheck.payloads.reader import PayloadReader
 from coatcheck.payloads.store import PayloadStore
+from coatcheck.results.blocking import BlockingLatch
+from coatcheck.results.latch import Latch
 from coatcheck.results.store import ResultStore
+from coatcheck.volumes.file import VolumeFile
+from coatcheck.volumes.volume import Volume
 
 OF_THE_ASYNC_FACE_ALONE = {"runtime"}
 """What a store waits on concerns those who build on its coroutines, and nobody else."""
@@ -27,6 +39,9 @@ FACES = [
     (PayloadStore, BlockingPayloadStore),
     (ObjectStore, BlockingObjectStore),
     (ResultStore, BlockingResultStore),
+    (Latch, BlockingLatch),
+    (Volume, BlockingVolume),
+    (VolumeFile, BlockingVolumeFile),
 ]
 
 
@@ -103,9 +118,18 @@ def test_everything_public_says_what_it_is(module_name):
 
 def _blocking_form(annotation: object) -> object:
     """What a blocking method must return where the async one has this annotation."""
+    if annotation is PayloadReader:
+        return BlockingPayloadReader
+    if typing.get_origin(annotation) is AsyncGenerator:
+        yielded, sent = typing.get_args(annotation)
+        return Generator[yielded, sent, None]  # type: ignore[valid-type] # made at run time
     if typing.get_origin(annotation) is AsyncIterator:
-        return Iterator[typing.get_args(annotation)]  # type: ignore[misc] # made at run time
-    return annotation
+        (item,) = typing.get_args(annotation)
+        return Iterator[_blocking_form(item)]  # type: ignore[misc] # made at run time
+    if typing.get_origin(annotation) is tuple:
+        items = typing.get_args(annotation)
+        return tuple[tuple(_blocking_form(item) for item in items)]  # type: ignore[misc] # as above
+    return dict(FACES).get(annotation, annotation) if inspect.isclass(annotation) else annotation
 
 
 def _hints(function: object) -> dict[str, object]:

@@ -103,4 +103,5 @@ def test_attributes_default_to_nothing():
 
 
 def test_two_conditions_of_different_kind_are_never_equal():
-    assert IfAbsent() != IfMatch("*")
+    conditions: list[object] = [IfAbsent(), IfMatch("*")]
+    assert conditions[0] != conditions[1]

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
         Unsupported,
     )
     from coatcheck.objects.port import ObjectStore
-    from coatcheck.opening import open_objects, open_results, open_store
+    from coatcheck.opening import open_objects, open_results, open_store, open_volume
     from coatcheck.payloads.claim import Claim
     from coatcheck.payloads.store import PayloadStore, StoredPayload
     from coatcheck.results.store import Result, ResultStore
     from coatcheck.types import ByteRange, Digest, IfAbsent, IfMatch, ObjectInfo
+    from coatcheck.volumes.copying import CopiedFile, CopySummary
+    from coatcheck.volumes.deleting import NotAllDeleted
+    from coatcheck.volumes.file import VolumeFile
+    from coatcheck.volumes.volume import Volume
 
 __all__ = [
     "BucketNotFound",
@@ -44,6 +48,8 @@ __all__ = [
     "CoatcheckError",
     "ConfigError",
     "Conflict",
+    "CopiedFile",
+    "CopySummary",
     "Corrupt",
     "DeadlineExceeded",
     "Digest",
@@ -51,6 +57,7 @@ __all__ = [
     "Forbidden",
     "IfAbsent",
     "IfMatch",
+    "NotAllDeleted",
     "NotFound",
     "ObjectInfo",
     "ObjectStore",
@@ -62,10 +69,13 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "Unsupported",
+    "Volume",
+    "VolumeFile",
     "errors",
     "open_objects",
     "open_results",
     "open_store",
+    "open_volume",
 ]
 
 # Loaded when they are first asked for: Temporal's sandbox runs this module for each workflow run,
@@ -77,6 +87,8 @@ _HOMES = (
     "coatcheck.objects.port",
     "coatcheck.payloads.store",
     "coatcheck.results.store",
+    "coatcheck.volumes.deleting",
+    "coatcheck.volumes.volume",
     "coatcheck.opening",
 )
 

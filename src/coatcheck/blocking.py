@@ -5,6 +5,7 @@ Safe in forked workers, from any thread, and where a signal handler interrupts (
 comes out of the call, after the clean-up).
 """
 
+from collections.abc import Callable
 from typing import Unpack
 
 from coatcheck.objects.blocking import BlockingObjectStore
@@ -12,11 +13,26 @@ from coatcheck.objects.opening import Backend, open_on
 from coatcheck.payloads.blocking import BlockingPayloadStore
 from coatcheck.payloads.store import DEFAULT_MAX_PAYLOAD_BYTES, PayloadStore
 from coatcheck.payloads.transfer import DEFAULT_PART_BYTES
+from coatcheck.results.blocking import BlockingResultStore
+from coatcheck.results.store import ResultStore
 from coatcheck.runtime.blocking import BLOCKING
 from coatcheck.settings import S3Arguments
+from coatcheck.volumes.blocking import BlockingVolume, BlockingVolumeFile
+from coatcheck.volumes.paths import check_path
+from coatcheck.volumes.volume import Volume
 from coatcheck.wire.blocking import BlockingWire
 
-__all__ = ["BlockingObjectStore", "BlockingPayloadStore", "open_objects", "open_store"]
+__all__ = [
+    "BlockingObjectStore",
+    "BlockingPayloadStore",
+    "BlockingResultStore",
+    "BlockingVolume",
+    "BlockingVolumeFile",
+    "open_objects",
+    "open_results",
+    "open_store",
+    "open_volume",
+]
 
 _BACKEND = Backend(BLOCKING, BlockingWire)
 
@@ -42,3 +58,18 @@ def open_store(
         max_payload_bytes=max_payload_bytes,
     )
     return BlockingPayloadStore(store)
+
+
+def open_results(
+    url: str, *, expires_in_seconds: float | None = None, **settings: Unpack[S3Arguments]
+) -> BlockingResultStore:
+    """Open the result store at `url`; see `coatcheck.open_results`."""
+    objects = open_on(_BACKEND, url, settings)
+    return BlockingResultStore(ResultStore(objects, expires_in_seconds=expires_in_seconds))
+
+
+def open_volume(
+    url: str, *, check: Callable[[str], str] = check_path, **settings: Unpack[S3Arguments]
+) -> BlockingVolume:
+    """Open the tree of files at `url`; see `coatcheck.open_volume`."""
+    return BlockingVolume(Volume(open_on(_BACKEND, url, settings), check=check))

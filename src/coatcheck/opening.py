@@ -1,16 +1,22 @@
 """URLs open stores on asyncio: the place where the parts are put together."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack
 
 from coatcheck.objects.opening import Backend, open_on
 from coatcheck.objects.port import ObjectStore
 from coatcheck.payloads.store import DEFAULT_MAX_PAYLOAD_BYTES, PayloadStore
 from coatcheck.payloads.transfer import DEFAULT_PART_BYTES
+from coatcheck.results.store import ResultStore
 from coatcheck.runtime.aio import ASYNCIO
 from coatcheck.settings import Location, S3Arguments
+from coatcheck.volumes.paths import check_path
+from coatcheck.volumes.volume import Volume
 from coatcheck.wire.aio import AsyncioWire
 
 if TYPE_CHECKING:
+    from botocore.client import BaseClient
+
     from coatcheck.objects.buckets import Buckets
 
 ASYNC = Backend(ASYNCIO, AsyncioWire)
@@ -35,6 +41,18 @@ def open_buckets(**settings: Unpack[S3Arguments]) -> "Buckets":
     return Buckets(S3Client(checked, runtime=ASYNC.runtime, make_wire=ASYNC.make_wire))
 
 
+def open_buckets_of(client: "BaseClient") -> "Buckets":
+    """Reach the buckets that a botocore or boto3 S3 client reaches, with our own wire. No I/O.
+
+    Endpoint, region, addressing style, CA bundle and credentials are the client's; those that
+    expire are renewed through it. Its retries, time limits and event hooks are not taken over.
+    Raises ConfigError.
+    """
+    from coatcheck.objects.botocore_client import adopted
+
+    return adopted(client, ASYNC)
+
+
 def open_store(
     url: str,
     *,
@@ -53,3 +71,23 @@ def open_store(
         part_size_bytes=part_size_bytes,
         max_payload_bytes=max_payload_bytes,
     )
+
+
+def open_results(
+    url: str, *, expires_in_seconds: float | None = None, **settings: Unpack[S3Arguments]
+) -> ResultStore:
+    """Open the result store at `url`, as `open_objects` does. No I/O.
+
+    See `coatcheck.ResultStore` for the other argument. Raises ConfigError.
+    """
+    return ResultStore(open_objects(url, **settings), expires_in_seconds=expires_in_seconds)
+
+
+def open_volume(
+    url: str, *, check: Callable[[str], str] = check_path, **settings: Unpack[S3Arguments]
+) -> Volume:
+    """Open the tree of files at `url`, as `open_objects` does. No I/O.
+
+    See `coatcheck.Volume` for the other argument. Raises ConfigError.
+    """
+    return Volume(open_objects(url, **settings), check=check)

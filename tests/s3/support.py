@@ -23,7 +23,7 @@ from coatcheck.wire.port import Request, Response, WireSettings
 
 T = TypeVar("T")
 
-KEYS = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "secret-example"}
+KEYS: Any = {"access_key_id": "AKIDEXAMPLE", "secret_access_key": "secret-example"}
 
 
 class Hurried(AsyncioRuntime):

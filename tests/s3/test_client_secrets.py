@@ -4,6 +4,7 @@ import asyncio
 import logging
 import pickle
 import traceback
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from coatcheck.types import ByteRange
 from tests.s3.support import FACES, both_faces
 
 CANARY = "CanaryInTheMine"
-SECRETS = {
+SECRETS: Any = {
     "access_key_id": "AKIDEXAMPLE",
     "secret_access_key": f"{CANARY}Key",
     "session_token": f"{CANARY}Token",

@@ -197,7 +197,7 @@ STEPS = ["look", "begin", "part 1", "part 2", "complete"]
 
 def stalling(case, step):
     """A script that carries a step out and keeps its reply to itself, the first time."""
-    held = []
+    held: list[object] = []
 
     def script(request):
         if step_of(request) == step and not held:

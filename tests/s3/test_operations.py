@@ -6,6 +6,7 @@ import re
 from base64 import b64decode
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 from xml.etree import ElementTree
 
@@ -49,7 +50,7 @@ NOT_COMPARED = re.compile(
 )
 
 
-def _shown(method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, object]:
+def _shown(method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, Any]:
     """What S3 would make of a request, however it was written down."""
     parts = urlsplit(url)
     told = {name.lower(): value for name, value in headers.items()}
@@ -73,7 +74,7 @@ def _shape(body: bytes) -> object:
     return shape(ElementTree.fromstring(body))
 
 
-def ours(operation: operations.Operation) -> dict[str, object]:
+def ours(operation: operations.Operation) -> dict[str, Any]:
     wire = RecordingWire(response(500))
     settings = S3Settings(region="us-east-1", endpoint_url=ENDPOINT, max_attempts=1, **KEYS)
     client = S3Client(settings, runtime=ASYNCIO, make_wire=wire)
@@ -109,7 +110,7 @@ def botocores():
 
     client.meta.events.register("before-send.s3", stop)
 
-    def call(method: str, **arguments: object) -> dict[str, object]:
+    def call(method: str, **arguments: object) -> dict[str, Any]:
         with pytest.raises(_Stopped):
             getattr(client, method)(Bucket="bucket", **arguments)
         request = sent.pop()
@@ -348,7 +349,7 @@ def test_a_buffer_must_be_filled_exactly():
         part.parse(response(206, b"ef", content_range="bytes 4-5/6"))
 
 
-def head(**headers: str) -> ObjectInfo:
+def head(**headers: Any) -> ObjectInfo:
     reply = response(200, x_amz_request_id="R", **headers)
     return operations.head_object("k", headers=NOTHING).parse(reply)
 
@@ -465,11 +466,11 @@ def test_only_an_object_with_our_mark_settles_a_lost_reply():
     operation = operations.put_object("k", b"d", payload_hash=None, headers=NOTHING, write=WRITE)
     settle = operation.settle
     assert settle is not None
-    found = {"content_length": "1", "etag": '"e"'}
-    mark = {"x_amz_meta_coatcheck_write": "0123456789abcd", **found}
+    found: Any = {"content_length": "1", "etag": '"e"'}
+    mark: Any = {"x_amz_meta_coatcheck_write": "0123456789abcd", **found}
     assert settle.parse(response(200, **mark)) == ObjectInfo("k", 1, '"e"')
     assert settle.parse(response(200, **found)) is None
-    other = {**mark, "x_amz_meta_coatcheck_write": "another"}
+    other: Any = {**mark, "x_amz_meta_coatcheck_write": "another"}
     assert settle.parse(response(200, **other)) is None
 
 

@@ -43,7 +43,7 @@ def test_white_space_that_kept_the_connection_alive_is_passed_over():
         BOMB.encode("utf-16"),
         BOMB.encode("utf-16-le"),
         BOMB.encode("utf-32"),
-        # What is a document type only in EBCDIC, and harmless bytes to whoever looks for one.
+        # A document type in EBCDIC only, and harmless bytes to whoever looks for one.
         b'<?xml version="1.0" encoding="cp037"?>' + BOMB.encode("cp037"),
         b"<!DOCTYPE html><html/>",
         b"<R><![CDATA[<!DOCTYPE]]></R>",
@@ -54,6 +54,15 @@ def test_document_types_and_entities_are_refused_in_every_encoding(encoded):
     with pytest.raises(Unsupported) as caught:
         xml.parse(encoded)
     assert "endpoint" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "declared",
+    ["UTF-8", "utf-16", "latin-1", "cp037", "shift_jis", "utf-7", "base64", "idna", "no"],
+)
+def test_a_reply_is_utf_8_whatever_it_declares(declared):
+    body = f'<?xml version="1.0" encoding="{declared}"?><R><Key>ä</Key></R>'
+    assert xml.parse(body.encode()).text("Key") == "ä"
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ class MemoryObjects:
     """The objects of this process under `name`: stores of one name have the same contents.
 
     Implements ObjectStore and DraftStore. Share it freely between tasks, threads and loops; a
-    forked child goes on with a copy of its own. ETags are unique for each write, so conditions hold even where the
-    same bytes come back. Keys follow `coatcheck.objects.keys.check_key`; content type, encoding
-    and tags are not kept.
+    forked child goes on with a copy of its own. ETags are unique for each write, so conditions
+    hold even where the same bytes come back. Keys follow `coatcheck.objects.keys.check_key`;
+    content type, encoding and tags are not kept.
     """
 
     def __init__(self, name: str, runtime: Runtime) -> None:

@@ -45,8 +45,8 @@ DELETES_SIDE_BY_SIDE = 8
 class S3Objects:
     """The objects of one bucket whose keys start with `prefix/`, under the rest of their keys.
 
-    Implements ObjectStore, MultipartStore, DraftStore and CopiesBeside. Share it freely between tasks, threads
-    and loops.
+    Implements ObjectStore, MultipartStore, DraftStore and CopiesBeside. Share it freely between
+    tasks, threads and loops.
     """
 
     def __init__(self, client: S3Client, bucket: str, prefix: str = "") -> None:
@@ -294,7 +294,12 @@ class S3Objects:
                 after_upload_id=upload_id,
                 headers=self._read_headers,
             )
-            page = await self._client.send(self._bucket, operation)
+            try:
+                page = await self._client.send(self._bucket, operation)
+            except BucketNotFound:
+                raise
+            except NotFound:
+                return  # rclone's way to say that there are none
             for upload in page.uploads:
                 relative = upload.key.removeprefix(self._prefix)
                 yield Leftover("upload", relative, upload.upload_id, upload.begun)

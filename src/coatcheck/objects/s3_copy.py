@@ -26,16 +26,17 @@ async def copy_any_size(
 ) -> ObjectInfo:
     """Copy the object `source` of `home` to `key` of `target`.
 
-    One CopyObject and one HeadObject up to 512 MiB; beyond it one UploadPartCopy for each 512 MiB
-    and three requests around them, or where the server does not know those, CopyObject again.
-    Raises Conflict if the source was replaced while it was copied piece by piece.
+    One CopyObject up to 512 MiB; beyond it one UploadPartCopy for each 512 MiB and three requests
+    around them, or where the server does not know those, CopyObject again. Raises Conflict if the
+    source was replaced while it was copied piece by piece.
     """
     if source.size_bytes > SINGLE_COPY_BYTES:
         try:
             return await _copy_pieces(home, source, target, key)
         except Unsupported as error:
             _log.warning("%s is copied in one request: %s", source.key, error)
-    return await target.copy_from(home, source.key, key)
+    etag = await target.copy_from(home, source.key, key)
+    return ObjectInfo(key, source.size_bytes, etag)
 
 
 async def _copy_pieces(

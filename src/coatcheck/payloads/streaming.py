@@ -9,14 +9,13 @@ from io import BytesIO
 from typing import Protocol
 
 from coatcheck.errors import Corrupt, Diagnostics
-from coatcheck.objects.port import ObjectStore
 from coatcheck.payloads.parts import Part
 from coatcheck.payloads.transfer import FETCH_TRIES
 from coatcheck.runtime.ahead import in_order
 from coatcheck.runtime.budget import PROCESS_BUDGET, ByteBudget
 from coatcheck.runtime.hashing import sha256_hex
-from coatcheck.runtime.port import Job
-from coatcheck.types import ByteRange, Digest
+from coatcheck.runtime.port import Job, Runtime
+from coatcheck.types import ByteRange, Digest, Fetched
 
 PARTS_AHEAD = 4
 
@@ -41,6 +40,37 @@ class PartIndex(Protocol):
         ...
 
 
+class RangeReader(Protocol):
+    """As much of an object store as a download needs; see `coatcheck.ObjectStore`."""
+
+    @property
+    def location(self) -> str:
+        """Where the objects are."""
+        ...
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the store waits on."""
+        ...
+
+    async def get(
+        self,
+        key: str,
+        span: ByteRange | None = None,
+        *,
+        limit_bytes: int,
+        if_match: str | None = None,
+    ) -> Fetched:
+        """Return the object, or those bytes of `span` that it has."""
+        ...
+
+    async def get_into(
+        self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None
+    ) -> None:
+        """Fill `buffer` with the object's bytes from offset `start`."""
+        ...
+
+
 class Download:
     """An object of a known size on its way down, `part_bytes` at a time.
 
@@ -50,7 +80,7 @@ class Download:
 
     def __init__(
         self,
-        objects: ObjectStore,
+        objects: RangeReader,
         key: str,
         size_bytes: int,
         *,
@@ -137,6 +167,8 @@ class Download:
         Raises Corrupt in their place if they do not: whoever has got all bytes has the right ones.
         """
         whole, done_bytes = sha256(), 0
+        if not self._size_bytes and whole.hexdigest() != digest.hex:
+            raise self._corrupt("the object is empty, which does not match its digest")
         async with aclosing(self.stream_raw(part_bytes)) as parts:
             async for part in parts:
                 await self._runtime.offload(partial(whole.update, part))

@@ -23,7 +23,7 @@ from coatcheck.payloads.flights import Flights
 from coatcheck.runtime.budget import PROCESS_BUDGET, ByteBudget
 from coatcheck.runtime.hashing import sha256_hex
 from coatcheck.runtime.port import Runtime
-from coatcheck.types import ByteRange, Digest, IfAbsent
+from coatcheck.types import NO_ATTRIBUTES, Attributes, ByteRange, Digest, IfAbsent
 
 MIB = 1024 * 1024
 DEFAULT_PART_BYTES = 8 * MIB
@@ -66,15 +66,20 @@ class Transfer:
         self._stores: Flights[None] = Flights()
         self._fetches: Flights[bytes] = Flights()
 
-    async def store(self, key: str, body: bytes, digest: Digest) -> None:
+    async def store(
+        self, key: str, body: bytes, digest: Digest, *, attributes: Attributes = NO_ATTRIBUTES
+    ) -> None:
         """Make sure that `body`, whose digest is `digest`, is stored under `key`.
 
         `key` must be made of the digest: what is there already is taken for the same bytes if it
-        has the same size, and is replaced if it has not. Up to one part: one conditional PUT,
+        has the same size, and is replaced if it has not. `attributes` go with it if it is stored
+        now. Up to one part: one conditional PUT,
         and one HEAD if the object was there. Beyond: one HEAD, then a multipart upload, which is
         aborted on every other way out than success.
         """
-        await self._stores.share(key, lambda: self._store(key, body, digest), self._runtime)
+        await self._stores.share(
+            key, lambda: self._store(key, body, digest, attributes), self._runtime
+        )
 
     async def has(self, key: str, size_bytes: int) -> bool:
         """Whether there is an object of this size under `key`, as far as we may look. One HEAD."""
@@ -98,24 +103,38 @@ class Transfer:
             self._runtime,
         )
 
-    async def _store(self, key: str, body: bytes, digest: Digest) -> None:
-        if self._multipart is None or len(body) <= self._part_size_bytes:
-            await self._create(key, body, digest)
-        elif await self._look(key, len(body)) is not _Found.SAME_SIZE:
-            await self._store_parts(self._multipart, key, body)
+    async def fetch_unverified(self, key: str, *, limit_bytes: int) -> bytes:
+        """Return the bytes under `key` as they are: of an object whose digest nobody knows.
 
-    async def _create(self, key: str, body: bytes, digest: Digest) -> None:
+        Requests and errors are those of `fetch`.
+        """
+        for _ in range(FETCH_TRIES - 1):
+            try:
+                return await self._download(key, None, limit_bytes)
+            except Conflict as replaced:
+                _log.warning("%s in %s: %s", key, self._objects.location, replaced.message)
+        return await self._download(key, None, limit_bytes)
+
+    async def _store(self, key: str, body: bytes, digest: Digest, attributes: Attributes) -> None:
+        if self._multipart is None or len(body) <= self._part_size_bytes:
+            await self._create(key, body, digest, attributes)
+        elif await self._look(key, len(body)) is not _Found.SAME_SIZE:
+            await self._store_parts(self._multipart, key, body, attributes)
+
+    async def _create(self, key: str, body: bytes, digest: Digest, attributes: Attributes) -> None:
         taken = await self._budget.take(len(body), self._runtime)
         try:
             for _ in range(CREATE_TRIES):
                 try:
-                    await self._objects.put(key, body, digest=digest, condition=_IF_ABSENT)
+                    await self._objects.put(
+                        key, body, digest=digest, condition=_IF_ABSENT, attributes=attributes
+                    )
                     return
                 except Conflict as conflict:
                     refused = conflict
                 found = await self._look(key, len(body))
                 if found is _Found.OTHER_SIZE:
-                    await self._objects.put(key, body, digest=digest)
+                    await self._objects.put(key, body, digest=digest, attributes=attributes)
                 if found is not _Found.NOTHING:
                     return
             raise refused
@@ -133,7 +152,7 @@ class Transfer:
         if info.size_bytes == size_bytes:
             return _Found.SAME_SIZE
         _log.warning(
-            "replacing %s in %s: it has %d bytes where its digest means %d",
+            "%s in %s has %d bytes where its digest means %d: it is damaged",
             key,
             self._objects.location,
             info.size_bytes,
@@ -141,12 +160,14 @@ class Transfer:
         )
         return _Found.OTHER_SIZE
 
-    async def _store_parts(self, multipart: MultipartStore, key: str, body: bytes) -> None:
+    async def _store_parts(
+        self, multipart: MultipartStore, key: str, body: bytes, attributes: Attributes
+    ) -> None:
         runtime = self._runtime
         begun: list[Upload] = []
 
         async def begin() -> None:
-            begun.append(await multipart.begin_upload(key))
+            begun.append(await multipart.begin_upload(key, attributes=attributes))
 
         async def send(upload: Upload, number: int, start: int) -> None:
             taken = await self._budget.take(part_bytes, runtime)

@@ -1,7 +1,8 @@
-"""What a server does, and the caller may do, found out by trying; remembered by the process."""
+"""What a server does, and the caller may do, found out by trying."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from weakref import WeakKeyDictionary
 
 from coatcheck.errors import CoatcheckError, Conflict, Forbidden, NotFound, Unsupported
 from coatcheck.objects.port import ObjectStore
@@ -13,26 +14,20 @@ CONCLUSION_SECONDS = 300.0
 _PROBE_BODY = b"Written by coatcheck to see what this server can do. It may be removed.\n"
 _NO_SUCH_ETAG = '"00000000000000000000000000000000"'
 
-_conditional: dict[str, bool] = {}
-"""By the store's location. A forked child inherits what its parent has found out."""
+_conditional: WeakKeyDictionary[ObjectStore, bool] = WeakKeyDictionary()
+"""By the opened store. A forked child inherits what its parent has found out."""
 
 
 async def compares(objects: ObjectStore, near: str) -> bool:
     """Whether the server keeps both conditions on writes, IfAbsent and IfMatch.
 
-    Four requests with a scratch object beside the key `near`, once per process and store; later
+    Four requests with a scratch object beside the key `near`, once for each opened store; later
     none. Two callers who ask at the same time may both try.
     """
-    known = _conditional.get(objects.location)
+    known = _conditional.get(objects)
     if known is None:
-        known = await _try_conditions(objects, near)
-        _conditional[objects.location] = known
+        known = _conditional[objects] = await _try_conditions(objects, near)
     return known
-
-
-def forget() -> None:
-    """Find everything out anew; for tests, and after a server was changed under a process."""
-    _conditional.clear()
 
 
 async def can_read(objects: ObjectStore, near: str) -> bool:

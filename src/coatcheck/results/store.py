@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
 
 from coatcheck.errors import Conflict, Forbidden, NotFound, Unavailable
 from coatcheck.objects.port import ObjectStore
@@ -106,8 +105,8 @@ class ResultStore:
         Two requests: read, then write on the condition that nothing changed. With a `guess` at
         what is there (IfAbsent, or IfMatch of a record that was seen), one if the guess is right:
         `decide` is then given None. Each time another writer comes first costs two more; after
-        MAX_ROUNDS of them, Unavailable. A server that does not keep conditions (found out once per
-        process, in four requests) gets a plain write after the read: writers that come between
+        MAX_ROUNDS of them, Unavailable. A server that does not keep conditions (found out at the
+        first update, in four requests) gets a plain write after the read: writers that come between
         the two may overwrite each other.
         """
         compares = await scratch.compares(self._objects, key)

@@ -1,11 +1,15 @@
-"""The core on asyncio (or uvloop): the running loop waits, its default executor takes heavy work."""
+"""The core on asyncio or uvloop: the running loop waits, its default executor does heavy work."""
 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Generic
 
 from coatcheck.runtime.port import Job, T
+
+# Not the generator that programs seed: equal seeds must not make equal write ids, nor forks.
+_RANDOM = random.SystemRandom()
 
 
 class AsyncioRuntime:
@@ -25,7 +29,7 @@ class AsyncioRuntime:
 
     def random(self) -> float:
         """A number in [0, 1)."""
-        return random.random()
+        return _RANDOM.random()
 
     async def sleep(self, seconds: float) -> None:
         """Suspend for at least `seconds`."""
@@ -34,8 +38,8 @@ class AsyncioRuntime:
     async def gather(self, jobs: Iterable[Job[T]], *, limit: int) -> list[T]:
         """Run `jobs` as tasks, at most `limit` at once; results in the order given."""
         queue = list(jobs)
-        if len(queue) == 1:
-            return [await queue[0]()]
+        if len(queue) < 2:
+            return [await job() for job in queue]
         results: dict[int, T] = {}
         upcoming = iter(enumerate(queue))
 
@@ -45,12 +49,19 @@ class AsyncioRuntime:
 
         workers = [asyncio.ensure_future(work_off()) for _ in range(min(limit, len(queue)))]
         try:
-            await asyncio.gather(*workers)
+            # Not asyncio.gather: cancelled, it returns with the first of its tasks that has ended,
+            # and those that still clean up would then be cancelled for a second time.
+            await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
+            for position in range(len(workers)):
+                if workers[position].done():
+                    workers[position].result()
         except BaseException:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            await _reap(workers)
             raise
+        finally:
+            # This frame is in the traceback of what the workers raise: hold them, and it is a
+            # cycle that keeps every body alive until the garbage collector comes by.
+            workers.clear()
         return [results[index] for index in range(len(queue))]
 
     async def offload(self, work: Callable[[], T]) -> T:
@@ -59,18 +70,67 @@ class AsyncioRuntime:
 
     async def finish(self, job: Job[object], *, seconds: float) -> None:
         """Run `job` as a task of its own; a second cancellation ends it at once."""
-        task = asyncio.ensure_future(job())
+        tasks = [asyncio.ensure_future(job())]
         try:
-            await asyncio.shield(task)
+            await asyncio.wait(tasks)
+            tasks[0].result()
         except asyncio.CancelledError:
-            await asyncio.wait({task}, timeout=seconds)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            try:
+                await asyncio.wait(tasks, timeout=seconds)
+            finally:
+                await _reap(tasks)
             raise
+        finally:
+            tasks.clear()
 
     def waiter(self) -> "AsyncioWaiter":
         """Make a waiter for a coroutine of the running loop."""
         return AsyncioWaiter(asyncio.get_running_loop())
+
+    def begin(self, job: Job[T]) -> "BegunTask[T]":
+        """Start `job` as a task of the running loop."""
+        return BegunTask(job)
+
+
+async def _reap(tasks: Sequence["asyncio.Future[Any]"]) -> None:
+    """Cancel `tasks` and wait until they are done.
+
+    A cancellation meanwhile is passed on to them, and raised in the end.
+    """
+    cancelled = False
+    for task in tasks:
+        task.cancel()
+    while not all(task.done() for task in tasks):
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            cancelled = True
+            for task in tasks:
+                task.cancel()
+    for task in tasks:
+        # Looked at, or asyncio logs it as an error that nobody has looked at.
+        if not task.cancelled():
+            task.exception()
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+class BegunTask(Generic[T]):
+    """A job under way as a task."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, job: Job[T]) -> None:
+        self._task = asyncio.ensure_future(job())
+
+    async def result(self) -> T:
+        """Wait for the task and return its result."""
+        await asyncio.wait([self._task])
+        return self._task.result()
+
+    async def cancel(self) -> None:
+        """End the task and wait until it has ended."""
+        await _reap([self._task])
 
 
 class AsyncioWaiter:

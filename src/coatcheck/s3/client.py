@@ -61,12 +61,17 @@ class S3Client:
     """
 
     def __init__(
-        self, settings: S3Settings, *, runtime: Runtime, make_wire: Callable[[WireSettings], Wire]
+        self,
+        settings: S3Settings,
+        *,
+        runtime: Runtime,
+        make_wire: Callable[[WireSettings], Wire],
+        credentials: CredentialSource | None = None,
     ) -> None:
         self.settings = settings
         self.runtime = runtime
         self._make_wire = make_wire
-        self._credentials = _credential_source(settings)
+        self._credentials = credentials or _credential_source(settings)
         self._connection: _Connection | None = None
         self._budget = RetryBudget()
         self._clock_offset_seconds = 0.0

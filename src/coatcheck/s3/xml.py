@@ -38,13 +38,14 @@ def parse(body: bytes) -> Element:
     No S3 reply has a document type; refusing them closes the door to entity bombs. White space
     around a reply is what servers send to keep the connection alive while they work.
     """
-    # In UTF-16, and in what a declaration may name, a document type would be other bytes: a NUL
-    # betrays the one, and the parser is told not to believe the other.
+    # In UTF-16 a document type would be other bytes; its NULs betray it.
     if b"<!DOCTYPE" in body or b"<!ENTITY" in body or b"\0" in body:
         raise Unsupported(
             "the server answered with an HTML page or an XML document type, not with S3's XML",
             remedy="Check that the endpoint is an S3 server and not a web page or a proxy",
         )
+    # UTF-8 whatever the reply declares: the parser would look for a codec of that name, and fail
+    # in as many ways as there are codecs.
     parser = ElementTree.XMLParser(encoding="utf-8")
     try:
         return Element(ElementTree.fromstring(body.strip(), parser))

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import threading
 import weakref
+from functools import partial
 
 import pycurl
 
-from coatcheck.wire.curl import Engine, Transfer, all_engines
-from coatcheck.wire.port import Request, Response, WireError, WireSettings
+from coatcheck.wire.curl import Engine, Outcome
+from coatcheck.wire.port import Request, Response, WireSettings
 
 
 class AsyncioWire:
@@ -19,103 +21,121 @@ class AsyncioWire:
 
     async def exchange(self, request: Request) -> Response:
         """Send `request` and return the whole reply. Cancelled, it drops the connection at once."""
-        engine = _engine_of(asyncio.get_running_loop())
-        transfer, reply = engine.start(self._settings, request)
+        loop = asyncio.get_running_loop()
+        engine = _by_loop.get(loop) or _adopt(loop)
+        reply: asyncio.Future[Response] = loop.create_future()
+        transfer = engine.begin(self._settings, request, partial(_settle, reply))
         try:
+            # Starting now rather than at the timer's call saves a turn of the loop.
+            engine.act(pycurl.SOCKET_TIMEOUT, 0)
             return await reply
         finally:
-            # Ended exchanges have left `active`; what is still there was cancelled.
-            if not reply.done() or reply.cancelled():
-                engine.abort(transfer)
+            engine.abort(transfer)
+            # Both lead to the error, whose traceback holds this frame: a cycle, and the bodies.
+            del reply, transfer
+
+
+def _settle(reply: "asyncio.Future[Response]", outcome: Outcome) -> None:
+    if reply.done():
+        return
+    if isinstance(outcome, Exception):
+        reply.set_exception(outcome)
+    else:
+        reply.set_result(outcome)
 
 
 class _LoopEngine(Engine):
     """An engine whose sockets and timer are watched by one event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.loop = weakref.ref(loop)
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._watched: dict[int, int] = {}
         self._timer: asyncio.Handle | None = None
         self.multi.setopt(pycurl.M_SOCKETFUNCTION, self._on_socket)
         self.multi.setopt(pycurl.M_TIMERFUNCTION, self._on_timer)
 
-    def start(
-        self, settings: WireSettings, request: Request
-    ) -> tuple[Transfer, "asyncio.Future[Response]"]:
-        loop = asyncio.get_running_loop()
-        reply: asyncio.Future[Response] = loop.create_future()
+    def live_loop(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop that watches, or None if it was closed; nothing else tells of that."""
+        loop = self._loop() if self._loop is not None else None
+        return None if loop is None or loop.is_closed() else loop
 
-        def settle(transfer: Transfer, error: WireError | None) -> None:
-            if reply.done():
-                return
-            if error is None:
-                try:
-                    reply.set_result(transfer.response())
-                except WireError as too_large:
-                    reply.set_exception(too_large)
-            else:
-                reply.set_exception(error)
+    def move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Serve `loop` from now on. The one before was closed, and what it waited for with it."""
+        self.abort_all()
+        self._watched.clear()
+        self._timer = None
+        self._loop = weakref.ref(loop)
 
-        transfer = self.begin(settings, request, settle)
-        # Starting now rather than at the timer's call saves a turn of the loop.
-        self._act(pycurl.SOCKET_TIMEOUT, 0)
-        return transfer, reply
-
-    def _act(self, fd: int, events: int) -> None:
-        _, running = self.multi.socket_action(fd, events)
-        self.collect(running)
+    def act(self, fd: int, events: int) -> None:
+        """Tell libcurl that something has happened, and tell the owners of what has ended."""
+        with self.lock:
+            running = 0
+            try:
+                _, running = self.multi.socket_action(fd, events)
+            finally:
+                # Also where a signal handler raised in there: nobody else would ask again.
+                self.collect(running)
 
     def _on_timer(self, milliseconds: int) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        loop = self.loop()
-        if milliseconds < 0 or loop is None or loop.is_closed():
+        loop = self.live_loop()
+        if loop is None or milliseconds < 0:
             return
         if milliseconds == 0:
-            self._timer = loop.call_soon(self._act, pycurl.SOCKET_TIMEOUT, 0)
+            self._timer = loop.call_soon(self._on_time)
         else:
-            self._timer = loop.call_later(milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0)
+            self._timer = loop.call_later(milliseconds / 1000, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self.act(pycurl.SOCKET_TIMEOUT, 0)
 
     def _on_socket(self, what: int, fd: int, _multi: pycurl.CurlMulti, _data: object) -> None:
-        loop = self.loop()
-        if loop is None or loop.is_closed():
+        loop = self.live_loop()
+        if loop is None:
             return
         wanted = 0 if what == pycurl.POLL_REMOVE else what
         watched = self._watched.pop(fd, 0)
         if wanted & pycurl.POLL_IN and not watched & pycurl.POLL_IN:
-            loop.add_reader(fd, self._act, fd, pycurl.CSELECT_IN)
+            loop.add_reader(fd, self.act, fd, pycurl.CSELECT_IN)
         elif watched & pycurl.POLL_IN and not wanted & pycurl.POLL_IN:
             loop.remove_reader(fd)
         if wanted & pycurl.POLL_OUT and not watched & pycurl.POLL_OUT:
-            loop.add_writer(fd, self._act, fd, pycurl.CSELECT_OUT)
+            loop.add_writer(fd, self.act, fd, pycurl.CSELECT_OUT)
         elif watched & pycurl.POLL_OUT and not wanted & pycurl.POLL_OUT:
             loop.remove_writer(fd)
         if wanted:
             self._watched[fd] = wanted
 
 
-_by_loop: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopEngine]" = (
+_by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopEngine] = (
     weakref.WeakKeyDictionary()
 )
+_engines: list[_LoopEngine] = []
+_engines_lock = threading.Lock()
 
 
-def _engine_of(loop: asyncio.AbstractEventLoop) -> _LoopEngine:
-    engine = _by_loop.get(loop)
-    if engine is None:
-        _close_orphans()
-        engine = _by_loop[loop] = _LoopEngine(loop)
-    return engine
+def _adopt(loop: asyncio.AbstractEventLoop) -> _LoopEngine:
+    """Give `loop` an engine: that of a closed loop, with its open connections, or a new one."""
+    with _engines_lock:
+        engine = next((engine for engine in _engines if engine.live_loop() is None), None)
+        if engine is None:
+            engine = _LoopEngine()
+            _engines.append(engine)
+        engine.move_to(loop)
+        _by_loop[loop] = engine
+        return engine
 
 
-def _close_orphans() -> None:
-    """Close the connections of loops that are gone: nothing else tells that a loop was closed."""
-    for engine in all_engines():
-        if isinstance(engine, _LoopEngine):
-            loop = engine.loop()
-            if loop is None or loop.is_closed():
-                engine.close()
+def _forget_engines() -> None:
+    global _engines_lock
+    _engines_lock = threading.Lock()
+    _engines.clear()
+    _by_loop.clear()
 
 
-os.register_at_fork(after_in_child=_by_loop.clear)
+# After `coatcheck.wire.inheritance` has seen to it that nothing is freed by this.
+os.register_at_fork(after_in_child=_forget_engines)

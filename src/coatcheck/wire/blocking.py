@@ -1,17 +1,21 @@
 """The wire on plain threads: the calling thread drives libcurl while it waits for its reply."""
 
 import os
+import select
 import time
 from collections import deque
-from collections.abc import Generator
+from types import BuiltinFunctionType
 from typing import Any
 
-from coatcheck.runtime.blocking import Run, Task, Trap
-from coatcheck.wire.curl import Engine, Transfer
-from coatcheck.wire.port import Request, Response, WireError, WireSettings
+import pycurl
 
-# libcurl's select() cannot see descriptors over 1,023 and returns at once; waiting this long
-# between two looks keeps such a process from spinning.
+from coatcheck.runtime.run import Run, Task, Trap
+from coatcheck.wire.curl import Engine, Outcome, Transfer
+from coatcheck.wire.port import Request, Response, WireSettings
+
+MAX_IDLE_ENGINES = 64
+
+# Between two looks at connections that cannot be waited for: often enough, and no spinning.
 BLIND_WAIT_SECONDS = 0.001
 
 
@@ -24,42 +28,95 @@ class BlockingWire:
 
     async def exchange(self, request: Request) -> Response:
         """Send `request` and return the whole reply. Interrupted, it drops the connection."""
-        return await _Exchange(self._settings, request)
+        response: Response = await _Exchange(self._settings, request)
+        return response
 
 
-class _Exchange:
+class _Exchange(Trap):
     """The trap in which a coroutine waits for its reply."""
 
-    __slots__ = ("_poller", "_request", "_run", "_settings", "_task", "_transfer")
+    __slots__ = ("_engine", "_request", "_settings", "_transfer")
 
     def __init__(self, settings: WireSettings, request: Request) -> None:
         self._settings = settings
         self._request = request
-        self._poller: _Poller | None = None
+        self._engine: Engine | None = None
         self._transfer: Transfer | None = None
 
-    def __await__(self) -> Generator[Trap, Response, Response]:
-        return (yield self)
-
     def arm(self, run: Run, task: Task[Any]) -> None:
-        self._run, self._task = run, task
-        self._poller = poller = run.poller(_Poller)
-        self._transfer = poller.engine.begin(self._settings, self._request, self._settle)
+        def settle(outcome: Outcome) -> None:
+            self._transfer = None
+            if isinstance(outcome, Exception):
+                run.resume(task, self, None, outcome)
+            else:
+                run.resume(task, self, outcome)
+
+        self._engine = run.poller(_Poller).engine
+        self._transfer = self._engine.begin(self._settings, self._request, settle)
 
     def disarm(self) -> None:
-        if self._poller is not None and self._transfer is not None:
-            self._poller.engine.abort(self._transfer)
+        if self._engine is not None and self._transfer is not None:
+            self._engine.abort(self._transfer)
+            self._transfer = None
 
-    def _settle(self, transfer: Transfer, error: WireError | None) -> None:
-        # What has ended must not be aborted: its handle may serve another by then.
-        self._transfer = None
-        if error is not None:
-            self._run.resume(self._task, None, error)
+
+class _ThreadEngine(Engine):
+    """An engine that whoever waits for its replies drives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_blind = False
+
+    def poll(self, seconds: float) -> None:
+        """Wait for replies for at most `seconds`."""
+        if self._perform():
             return
-        try:
-            self._run.resume(self._task, transfer.response())
-        except WireError as too_large:
-            self._run.resume(self._task, None, too_large)
+        due_milliseconds = self.multi.timeout()
+        if due_milliseconds >= 0:
+            seconds = min(seconds, due_milliseconds / 1000)
+        if self._is_blind:
+            seconds = min(seconds, BLIND_WAIT_SECONDS)
+        is_seen = self._wait(seconds)
+        if self._perform():
+            # A reply that came unseen tells that select() does not see all connections.
+            self._is_blind = not is_seen
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for a connection to be ready; return whether one is seen to be.
+
+        pycurl waits with select(), which sees no descriptor over 1,023, and with nothing to see
+        does not wait at all.
+        """
+        started = time.monotonic()
+        if _select(self.multi, seconds):
+            return True
+        left = min(seconds, BLIND_WAIT_SECONDS) - (time.monotonic() - started)
+        if left > 0:
+            time.sleep(left)
+        return False
+
+    def _perform(self) -> bool:
+        """Move what can be moved; return whether an exchange has ended."""
+        with self.lock:
+            before = len(self.active)
+            _, running = self.multi.perform()
+            self.collect(running)
+            return len(self.active) < before
+
+
+def _select(multi: pycurl.CurlMulti, seconds: float) -> int:
+    """Wait until libcurl has something to do; return how many descriptors say so.
+
+    Under gevent or eventlet, `select.select` is theirs by now, and lets other greenlets run; the
+    one inside pycurl would hold up all of them.
+    """
+    if isinstance(select.select, BuiltinFunctionType):
+        seen: int = multi.select(seconds)
+        return seen
+    reading, writing, failing = multi.fdset()
+    if not (reading or writing or failing):
+        return 0
+    return sum(map(len, select.select(reading, writing, failing, seconds)))
 
 
 class _Poller:
@@ -69,36 +126,22 @@ class _Poller:
         try:
             self.engine = _idle_engines.pop()
         except IndexError:
-            self.engine = Engine()
+            self.engine = _ThreadEngine()
 
     def busy(self) -> bool:
         return bool(self.engine.active)
 
     def poll(self, seconds: float) -> None:
-        if self._perform():
-            return
-        started = time.monotonic()
-        self.engine.multi.select(seconds)
-        if not self._perform() and time.monotonic() - started < BLIND_WAIT_SECONDS:
-            time.sleep(min(seconds, BLIND_WAIT_SECONDS))
-
-    def _perform(self) -> bool:
-        """Move what can be moved; return whether an exchange has ended."""
-        engine = self.engine
-        before = len(engine.active)
-        _, running = engine.multi.perform()
-        engine.collect(running)
-        return len(engine.active) < before
+        self.engine.poll(seconds)
 
     def release(self) -> None:
-        engine = self.engine
-        if engine.active:
-            # Only a second interruption, in the midst of cleaning up, leaves anything under way.
-            engine.close()
-        else:
-            _idle_engines.append(engine)
+        self.engine.abort_all()
+        if not self.engine.is_inherited:
+            _idle_engines.append(self.engine)
 
 
-_idle_engines: deque[Engine] = deque()
+# The one used last is lent first; beyond the maximum, the one used longest ago is dropped.
+_idle_engines: deque[_ThreadEngine] = deque(maxlen=MAX_IDLE_ENGINES)
 
+# After `coatcheck.wire.inheritance` has seen to it that nothing is freed by this.
 os.register_at_fork(after_in_child=_idle_engines.clear)

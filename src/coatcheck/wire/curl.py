@@ -1,11 +1,15 @@
-"""What both wires share of libcurl: handles, transfers, errors, and what a fork leaves behind."""
+"""What both wires share of libcurl: engines, the transfers under way on them, and errors."""
 
-import os
+import contextlib
+import ssl
 from collections.abc import Callable
 from enum import Enum
+from io import BytesIO
 
+import certifi
 import pycurl
 
+from coatcheck.wire.inheritance import Heirloom
 from coatcheck.wire.port import (
     ConnectFailed,
     Disconnected,
@@ -19,14 +23,18 @@ from coatcheck.wire.port import (
     WireSettings,
 )
 
-RECEIVE_BUFFER_BYTES = 512 * 1024
+RECEIVE_BUFFER_BYTES = 128 * 1024
 SEND_BUFFER_BYTES = 2 * 1024 * 1024
 MAX_CONNECTIONS = 64
 USER_AGENT = "coatcheck"
+# CURLOPT_QUICK_EXIT, for which pycurl has no name: who drops an exchange does not wait for a name
+# server that is silent.
+QUICK_EXIT = 322
 # An error's XML must fit even where a reply of 0 bytes is expected.
 ERROR_REPLY_BYTES = 64 * 1024
 
-Done = Callable[["Transfer", WireError | None], None]
+Outcome = Response | Exception
+Done = Callable[[Outcome], None]
 
 
 class _Verb(Enum):
@@ -40,106 +48,124 @@ class _Verb(Enum):
 
 
 class Transfer:
-    """One exchange under way, and the handle that serves it."""
+    """One exchange under way, on the handle that serves it meanwhile."""
 
-    __slots__ = ("chunks", "done", "handle", "header_lines", "pool", "received_bytes", "request")
+    __slots__ = (
+        "_body",
+        "_chunks",
+        "_header_lines",
+        "_received_bytes",
+        "done",
+        "handle",
+        "pool",
+        "request",
+    )
 
-    def __init__(self, settings: WireSettings, verb: _Verb, pool: list["Transfer"]) -> None:
-        self.header_lines: list[bytes] = []
-        self.chunks: list[bytes] = []
-        self.received_bytes = 0
+    def __init__(self, request: Request, handle: pycurl.Curl, pool: list[pycurl.Curl], done: Done):
+        self.request = request
+        self.handle = handle
         self.pool = pool
-        self.request: Request | None = None
-        self.done: Done | None = None
-        # The callbacks are C functions on purpose: pycurl drops what a Python function raises, and
-        # that might be the KeyboardInterrupt of a signal that arrived just then.
-        self.handle = _new_handle(settings, verb)
-        self.handle.setopt(pycurl.WRITEFUNCTION, self.chunks.append)
-        self.handle.setopt(pycurl.HEADERFUNCTION, self.header_lines.append)
+        self.done = done
+        self._header_lines: list[bytes] = []
+        # BytesIO hands out what it has gathered without a copy.
+        self._body = BytesIO()
+        self._chunks: list[bytes] = []
+        self._received_bytes = 0
 
-    def load(self, request: Request, done: Done) -> None:
-        """Make ready to send `request`; `done` is called once, when it has ended."""
-        self.request, self.done = request, done
-        handle = self.handle
+    def load(self, connect_timeout_seconds: float) -> None:
+        """Tell the handle what to send, and where to put what comes back."""
+        request, handle = self.request, self.handle
+        # The callbacks are C functions on purpose: what a Python function raises may get lost in
+        # there, and that might be the KeyboardInterrupt of a signal that arrived just then.
+        handle.setopt(
+            pycurl.WRITEFUNCTION, self._body.write if request.into is None else self._chunks.append
+        )
+        handle.setopt(pycurl.HEADERFUNCTION, self._header_lines.append)
         handle.setopt(pycurl.URL, request.url)
-        handle.setopt(pycurl.TIMEOUT_MS, max(1, int(request.timeout_seconds * 1000)))
+        handle.setopt(pycurl.TIMEOUT_MS, _milliseconds(request.timeout_seconds))
+        handle.setopt(pycurl.CONNECTTIMEOUT_MS, _milliseconds(connect_timeout_seconds))
         if request.method != "HEAD":
             limit_bytes = max(request.reply_limit_bytes, ERROR_REPLY_BYTES)
             handle.setopt(pycurl.MAXFILESIZE_LARGE, limit_bytes)
-        if request.method not in ("PUT", "POST"):
-            handle.setopt(pycurl.HTTPHEADER, request.headers)
+        if request.method in ("PUT", "POST"):
+            self._load_body()
         else:
-            # libcurl would wait for "100 Continue", and call every body a web form.
-            own = (
-                ["Expect:"] if _has_content_type(request.headers) else ["Expect:", "Content-Type:"]
-            )
-            handle.setopt(pycurl.HTTPHEADER, request.headers + own)
-            body = request.body
-            # pycurl keeps a reference to bytes and sends from there; it takes no memoryview.
-            handle.setopt(
-                pycurl.POSTFIELDS, body if isinstance(body, bytes) else bytes(body or b"")
-            )
+            handle.setopt(pycurl.HTTPHEADER, request.headers)
+
+    def _load_body(self) -> None:
+        request, handle = self.request, self.handle
+        # libcurl would wait for "100 Continue", and call every body a web form.
+        own = ["Expect:"] if _has_content_type(request.headers) else ["Expect:", "Content-Type:"]
+        handle.setopt(pycurl.HTTPHEADER, request.headers + own)
+        body = request.body or b""
+        handle.setopt(pycurl.POSTFIELDSIZE_LARGE, len(body))
+        # On a kept connection that breaks before the reply, libcurl sends a request again unasked,
+        # though the server may have done it. It cannot where a body has gone out that it is unable
+        # to rewind, such as this one; an empty body gets a connection of its own.
+        handle.setopt(pycurl.READFUNCTION, BytesIO(body).read)
+        handle.setopt(pycurl.FRESH_CONNECT, request.method == "PUT" and not body)
 
     def drain(self) -> None:
         """Move what has arrived into the request's buffer, so that it is held only once."""
-        request = self.request
-        if request is None or request.into is None or not self.chunks:
+        into = self.request.into
+        if into is None or not self._chunks or not 200 <= self.status() < 300:
             return
-        if not self._succeeded():
-            return
-        start = self.received_bytes
-        for chunk in self.chunks:
+        start = self._received_bytes
+        for chunk in self._chunks:
             end = start + len(chunk)
             # What does not fit is dropped here and refused when the reply is complete.
-            if end <= len(request.into):
-                request.into[start:end] = chunk
+            if end <= len(into):
+                into[start:end] = chunk
             start = end
-        self.received_bytes = start
-        self.chunks.clear()
+        self._received_bytes = start
+        self._chunks.clear()
 
-    def response(self) -> Response:
-        """Return the reply of an exchange that ended well, or raise `ReplyTooLarge`."""
-        request = self.request
-        assert request is not None
+    def status(self) -> int:
+        """Return the status of the reply, 0 before it is there."""
+        status: int = self.handle.getinfo(pycurl.RESPONSE_CODE)
+        return status
+
+    def outcome(self) -> Response | WireError:
+        """Return the reply of an exchange that ended well, unless it is too large."""
         self.drain()
-        if request.into is None or not self._succeeded():
-            body = self.chunks[0] if len(self.chunks) == 1 else b"".join(self.chunks)
-            self.received_bytes = len(body)
-        else:
-            body = b""
-        if self._succeeded() and self.received_bytes > request.reply_limit_bytes:
-            raise ReplyTooLarge(
-                f"the reply has {self.received_bytes} bytes, over the limit of"
-                f" {request.reply_limit_bytes}",
-                True,
-            )
-        status: int = self.handle.getinfo(pycurl.RESPONSE_CODE)
-        return Response(status, self.header_lines.copy(), body, self.received_bytes)
-
-    def _succeeded(self) -> bool:
-        status: int = self.handle.getinfo(pycurl.RESPONSE_CODE)
-        return 200 <= status < 300
+        status = self.status()
+        body = self._body.getvalue() if self.request.into is None else b"".join(self._chunks)
+        received_bytes = self._received_bytes + len(body)
+        if 200 <= status < 300 and received_bytes > self.request.reply_limit_bytes:
+            return _too_large(self.request)
+        return Response(status, self._header_lines, body, received_bytes)
 
     def unload(self) -> None:
-        """Let go of request and reply, and wait in the pool for the next."""
-        if self.request is not None and self.request.body is not None:
-            self.handle.setopt(pycurl.POSTFIELDS, b"")
-        self.request = self.done = None
-        self.header_lines.clear()
-        self.chunks.clear()
-        self.received_bytes = 0
-        self.pool.append(self)
+        """Let the handle forget the bodies, and wait in its pool for the next request."""
+        self._body.close()
+        self._chunks.clear()
+        if self.request.body:
+            self.handle.setopt(pycurl.READFUNCTION, _NOTHING.read)
+        if len(self.pool) < MAX_CONNECTIONS:
+            self.pool.append(self.handle)
+
+
+_NOTHING = BytesIO()
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
 
 
 def _has_content_type(headers: list[str]) -> bool:
     return any(line[:13].lower() == "content-type:" for line in headers)
 
 
-class Engine:
+def _too_large(request: Request) -> ReplyTooLarge:
+    return ReplyTooLarge(f"the reply is over the limit of {request.reply_limit_bytes} bytes", True)
+
+
+class Engine(Heirloom):
     """A libcurl multi handle with its connections, and the transfers under way on it.
 
     It belongs to one loop, or to one blocking run at a time; it is never used from two threads
-    at once.
+    at once. A signal handler may raise between any two steps: what `active` holds may then be out
+    of libcurl's hands, never the reverse.
     """
 
     def __init__(self) -> None:
@@ -148,65 +174,100 @@ class Engine:
         self.multi.setopt(pycurl.M_MAXCONNECTS, MAX_CONNECTIONS)
         self.active: dict[pycurl.Curl, Transfer] = {}
         self._filling: set[Transfer] = set()
-        self._pools: dict[tuple[WireSettings, str], list[Transfer]] = {}
-        _engines.add(self)
+        self._pools: dict[tuple[WireSettings, str], list[pycurl.Curl]] = {}
+        super().__init__()
 
     def begin(self, settings: WireSettings, request: Request, done: Done) -> Transfer:
-        """Hand `request` to libcurl. Nothing moves until the engine's owner drives it."""
-        pool = self._pools.setdefault((settings, request.method), [])
-        transfer = pool.pop() if pool else Transfer(settings, _Verb[request.method], pool)
-        transfer.load(request, done)
-        self.active[transfer.handle] = transfer
-        if request.into is not None:
-            self._filling.add(transfer)
-        self.multi.add_handle(transfer.handle)
-        return transfer
+        """Hand `request` to libcurl. Nothing moves until the engine's owner drives it.
+
+        `done` is called once, when the exchange has ended, unless it is aborted. It must not
+        raise.
+        """
+        if self.is_inherited:
+            raise RuntimeError(
+                "forked in the midst of a call, which only the parent can go on with"
+            )
+        with self.lock:
+            pool = self._pools.setdefault((settings, request.method), [])
+            handle = pool.pop() if pool else _new_handle(settings, _Verb[request.method])
+            transfer = Transfer(request, handle, pool, done)
+            self.active[handle] = transfer
+            try:
+                if request.into is not None:
+                    self._filling.add(transfer)
+                transfer.load(self._connect_timeout_seconds(settings, request))
+                self.multi.add_handle(handle)
+            except BaseException:
+                self.abort(transfer)
+                raise
+            return transfer
+
+    def _connect_timeout_seconds(self, settings: WireSettings, request: Request) -> float:
+        if len(self.active) <= MAX_CONNECTIONS:
+            return settings.connect_timeout_seconds
+        # libcurl counts the time that a request waits for one of the connections as connecting.
+        return request.timeout_seconds
 
     def abort(self, transfer: Transfer) -> None:
-        """End an exchange that nobody waits for any more; its connection is dropped."""
-        if self.active.pop(transfer.handle, None) is not None:
-            self.multi.remove_handle(transfer.handle)
+        """Drop the exchange with its connection, if it is still under way. Any number of times."""
+        handle = transfer.handle
+        if self.active.get(handle) is not transfer:
+            return
+        with self.lock:
+            # What an interruption came between is not with libcurl, or not any more.
+            with contextlib.suppress(pycurl.error):
+                self.multi.remove_handle(handle)
             self._filling.discard(transfer)
-            transfer.unload()
+            self.active.pop(handle, None)
+
+    def abort_all(self) -> None:
+        """Drop all that is under way."""
+        for transfer in list(self.active.values()):
+            self.abort(transfer)
+
+    def abandon(self) -> None:
+        """In a forked child: what is under way is the parent's."""
+        self.active, self._filling, self._pools = {}, set(), {}
 
     def collect(self, running: int) -> None:
         """Tell the owners of exchanges that have ended; libcurl said that `running` have not."""
-        for transfer in self._filling:
-            transfer.drain()
-        queued = int(running < len(self.active))
-        while queued:
-            queued, succeeded, failed = self.multi.info_read()
+        if self._filling:
+            self._drain()
+        if running < len(self.active):
+            _, succeeded, failed = self.multi.info_read()
             for handle in succeeded:
                 self._end(handle, None)
             for handle, code, text in failed:
-                self._end(handle, _wire_error(handle, code, text))
+                self._end(handle, _wire_error(self.active[handle], code, text))
+
+    def _drain(self) -> None:
+        for transfer in list(self._filling):
+            try:
+                transfer.drain()
+            except Exception as failure:
+                # A buffer that takes nothing is the problem of who gave it, and of nobody else.
+                self.abort(transfer)
+                transfer.done(failure)
 
     def _end(self, handle: pycurl.Curl, error: WireError | None) -> None:
+        transfer = self.active[handle]
         self.multi.remove_handle(handle)
-        transfer = self.active.pop(handle)
         self._filling.discard(transfer)
-        done = transfer.done
-        assert done is not None
-        done(transfer, error)
-        transfer.unload()
-
-    def close(self) -> None:
-        """Close every connection. Of several threads that try, one does."""
+        self.active.pop(handle)
+        outcome: Outcome
         try:
-            _engines.remove(self)
-        except KeyError:
-            return
-        for handle in self.active:
-            self.multi.remove_handle(handle)
-        self.active.clear()
-        self._pools.clear()
-        self.multi.close()
+            outcome = error or transfer.outcome()
+        except Exception as failure:
+            outcome = failure
+        transfer.done(outcome)
+        transfer.unload()
 
 
 def _new_handle(settings: WireSettings, verb: _Verb) -> pycurl.Curl:
     handle = pycurl.Curl()
     for option, value in (
         (pycurl.NOSIGNAL, 1),
+        (QUICK_EXIT, 1),
         (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
         (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
         (pycurl.FOLLOWLOCATION, 0),
@@ -216,7 +277,6 @@ def _new_handle(settings: WireSettings, verb: _Verb) -> pycurl.Curl:
         (pycurl.UPLOAD_BUFFERSIZE, SEND_BUFFER_BYTES),
         (pycurl.TCP_KEEPALIVE, 1),
         (pycurl.USERAGENT, USER_AGENT),
-        (pycurl.CONNECTTIMEOUT_MS, max(1, int(settings.connect_timeout_seconds * 1000))),
         (pycurl.LOW_SPEED_LIMIT, settings.stall_bytes_per_second),
         (pycurl.LOW_SPEED_TIME, max(1, round(settings.stall_timeout_seconds))),
     ):
@@ -238,13 +298,11 @@ def _new_handle(settings: WireSettings, verb: _Verb) -> pycurl.Curl:
 
 
 def _trust(handle: pycurl.Curl, ca_bundle: str | None) -> None:
+    # pycurl presets the system's authorities; left in place they would be trusted as well.
+    handle.unsetopt(pycurl.CAPATH)
     if ca_bundle is None:
-        import certifi
-
         handle.setopt(pycurl.CAINFO, certifi.where())
     elif ca_bundle == "system":
-        import ssl
-
         paths = ssl.get_default_verify_paths()
         if paths.cafile:
             handle.setopt(pycurl.CAINFO, paths.cafile)
@@ -254,19 +312,8 @@ def _trust(handle: pycurl.Curl, ca_bundle: str | None) -> None:
         handle.setopt(pycurl.CAINFO, ca_bundle)
 
 
-_NOT_CONNECTED = frozenset(
-    {
-        pycurl.E_COULDNT_RESOLVE_HOST,
-        pycurl.E_COULDNT_RESOLVE_PROXY,
-        pycurl.E_COULDNT_CONNECT,
-        pycurl.E_URL_MALFORMAT,
-        pycurl.E_UNSUPPORTED_PROTOCOL,
-        pycurl.E_INTERFACE_FAILED,
-    }
-)
 _TLS = frozenset(
     {
-        pycurl.E_SSL_CONNECT_ERROR,
         pycurl.E_PEER_FAILED_VERIFICATION,
         pycurl.E_SSL_CACERT_BADFILE,
         pycurl.E_SSL_CERTPROBLEM,
@@ -277,46 +324,27 @@ _TLS = frozenset(
 )
 
 
-def _wire_error(handle: pycurl.Curl, code: int, text: str) -> WireError:
+def _wire_error(transfer: Transfer, code: int, text: str) -> WireError:
     """Map libcurl's error codes (https://curl.se/libcurl/c/libcurl-errors.html); the only place."""
+    handle = transfer.handle
+    text = text or f"libcurl error {code}"
     sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
-    if code in _NOT_CONNECTED:
-        return ConnectFailed(text, False)
-    if code in _TLS:
-        return TlsFailed(text, False)
     if code == pycurl.E_OPERATION_TIMEDOUT:
-        if not sent:
-            return ConnectFailed(text, False)
-        if "too slow" in text:
-            return Stalled(text, sent)
-        return TimedOut(text, sent)
+        limit_seconds = _milliseconds(transfer.request.timeout_seconds) / 1000
+        if handle.getinfo(pycurl.TOTAL_TIME) >= limit_seconds:
+            return TimedOut(text, sent)
+        return Stalled(text, sent) if sent else ConnectFailed(text, sent)
     if code == pycurl.E_FILESIZE_EXCEEDED:
-        return ReplyTooLarge(text, sent)
-    return Disconnected(text or f"libcurl error {code}", sent)
+        return _too_large(transfer.request)
+    if code == pycurl.E_SEND_FAIL_REWIND:
+        return Disconnected("the kept connection broke before the reply", sent)
+    if sent:
+        return Disconnected(text, sent)
+    if code in _TLS or (code == pycurl.E_SSL_CONNECT_ERROR and _is_protocol_error(text)):
+        return TlsFailed(text, sent)
+    return ConnectFailed(text, sent)
 
 
-_engines: set[Engine] = set()
-
-
-def all_engines() -> list[Engine]:
-    """Return the engines of this process that are not closed."""
-    return list(_engines)
-
-
-def _abandon_inherited() -> None:
-    """In a forked child: never touch the parent's handles again, not even to free them.
-
-    Freeing a handle closes its connections, and closing a TLS connection speaks on a socket that
-    the parent is using. Interpreter shutdown would free them too, so each gets a reference that
-    is never given back.
-    """
-    if not _engines:
-        return
-    import ctypes
-
-    for engine in _engines:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
-    _engines.clear()
-
-
-os.register_at_fork(after_in_child=_abandon_inherited)
+def _is_protocol_error(text: str) -> bool:
+    """Whether a handshake failed by disagreement rather than by a connection that broke."""
+    return "error:" in text and "unexpected eof" not in text

@@ -1,6 +1,6 @@
 """One HTTP exchange: what goes out, what comes back, what can go wrong."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -8,9 +8,11 @@ from typing import Protocol
 class WireSettings:
     """How to connect. Durations are in seconds.
 
-    connect_timeout_seconds: to resolve, connect and shake hands. Default 5.
+    connect_timeout_seconds: to resolve, connect and shake hands; waiting for one of the 64
+        connections to a host does not count. Default 5.
     stall_timeout_seconds: how long fewer than `stall_bytes_per_second` may move, waiting for the
-        reply included, before the exchange is given up. Default 20.
+        reply included, before the exchange is given up. Whole seconds, 1 at least. Default 20.
+        After a fast start it is noticed up to 6 seconds late: the speed is an average over these.
     ca_bundle: a PEM file of certificate authorities; "system" for the operating system's;
         None (default) for certifi's.
     proxy: a proxy URL; "" for none; None (default) for what http_proxy, https_proxy and no_proxy
@@ -21,7 +23,7 @@ class WireSettings:
     stall_timeout_seconds: float = 20.0
     stall_bytes_per_second: int = 1024
     ca_bundle: str | None = None
-    proxy: str | None = None
+    proxy: str | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -35,10 +37,10 @@ class Request:
 
     method: str
     url: str
-    headers: list[str]
+    headers: list[str] = field(repr=False)
     timeout_seconds: float
     reply_limit_bytes: int
-    body: bytes | memoryview | None = None
+    body: bytes | memoryview | None = field(default=None, repr=False)
     into: memoryview | None = None
 
 
@@ -58,17 +60,23 @@ class Response:
         for line in reversed(self.header_lines):
             if line[:length].lower() == wanted:
                 return line[length:].strip().decode("latin-1")
+            if line.startswith(b"HTTP/"):
+                # What stands before belongs to an interim reply.
+                return None
         return None
 
     def headers(self) -> dict[str, str]:
         """Return the headers with lower-case names; the last of a repeated name wins.
 
-        Decoded as latin-1, which never fails: header values are data from strangers.
+        Those of an interim reply (status 1xx) are left out. Decoded as latin-1, which never fails:
+        header values are data from strangers.
         """
         found: dict[str, str] = {}
         for line in self.header_lines:
             name, separator, value = line.partition(b":")
-            if separator:
+            if name.startswith(b"HTTP/"):
+                found.clear()
+            elif separator:
                 found[name.strip().lower().decode("latin-1")] = value.strip().decode("latin-1")
         return found
 
@@ -79,7 +87,9 @@ class Wire(Protocol):
     async def exchange(self, request: Request) -> Response:
         """Send `request` and return the whole reply, whatever its status.
 
-        Raises `WireError`. Cancelled, it drops the connection at once. One request on the network.
+        Raises `WireError`. Cancelled, it drops the connection at once. A body goes out at most
+        once. A request without one may go out again on a new connection, where a kept connection
+        broke before the first byte of the reply; not so a PUT.
         """
         ...
 
@@ -97,7 +107,7 @@ class WireError(Exception):
 
 
 class ConnectFailed(WireError):
-    """No connection: name, address, port, or proxy. Nothing was sent."""
+    """No connection: name, address, port, proxy, or a handshake cut short. Nothing was sent."""
 
 
 class TlsFailed(WireError):

@@ -1,0 +1,1 @@
+"""What is measured beside each other: one module for each side."""

@@ -1,0 +1,1 @@
+"""The first act: a Temporal workflow whose payloads are megabytes."""

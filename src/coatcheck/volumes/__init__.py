@@ -1,0 +1,1 @@
+"""Trees of files in an object store: a folder-like view of keys."""
