@@ -72,11 +72,12 @@ lint: setup ## formatting, lint, types and the import arrows
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 
-demo: setup ## a Temporal workflow's payloads in S3, on servers of its own
+demo: setup ## Temporal and Celery with their payloads in S3, on servers of its own
 	@$(BIN)/python -m demo
 
 bench: setup ## coatcheck beside its peers, on the same server
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.celery
 
 clean: ## remove what the other targets made
 	rm -rf .venv .venv-3.* .*_cache .hypothesis .coverage

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 ABOUT = """\
 Show coatcheck at work: starts an S3 server (rclone) and a Temporal dev server on free ports of this
 machine, runs a workflow whose input, activity results and output are megabytes, and prints what
-stood in the history in their place, where they were kept, and how long that took. Needs no network,
-no account, no settings; takes about ten seconds; leaves nothing behind."""
+stood in the history in their place, where they were kept, and how long that took; then runs a group
+and a chord on a Celery worker, and prints what lay in the bucket. Needs no network, no account, no
+settings; takes about fifteen seconds; leaves nothing behind."""
 
 EXIT_CODES = """\
 exit codes: 0 all went well and was verified; 1 it did not, or a server could not be started;
@@ -29,7 +30,7 @@ NEXT = """\
 What to try next:
   make bench                          CPU, requests and memory beside the peers
   .venv/bin/coatcheck put README.md   keep a file; then: coatcheck ls, stat, get
-  docs/how-to/temporal.md             plug it into your own workers"""
+  docs/how-to/                        plug it into your own workers"""
 
 
 def main() -> int:
@@ -90,9 +91,10 @@ def _play(interruption: Interruption, screen: "Screen") -> dict[str, "Outcome"]:
     """Play every act; the servers and their files are gone when this returns or raises."""
     from coatcheck.testing import start_rclone
     from demo.stage import Act, Stage
+    from demo.celery_act import play as celery
     from demo.temporal.act import play as temporal
 
-    acts: dict[str, Act] = {"temporal": temporal}
+    acts: dict[str, Act] = {"temporal": temporal, "celery": celery}
     with ExitStack() as resources:
         try:
             folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="coatcheck-demo-"))

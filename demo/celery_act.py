@@ -34,10 +34,10 @@ class CeleryOutcome:
 
     def show(self, screen: Screen) -> None:
         """Print the table of what lies in the bucket."""
-        screen.say("Celery: results in S3, chords without a second service\n", style="bold")
+        screen.say("\nCelery: results in S3, chords without a second service\n", style="bold")
         screen.say(f"A group of {PARTS} tasks gave {self.joined}.")
         screen.say(f"A chord of {PARTS} tasks gave its body {self.total}; no task polled for it.")
-        table = Table("what", "objects", "bytes", "for example, its key")
+        table = Table("what", "objects", "bytes", "for example, its key", box=None, pad_edge=False)
         for kind in dict.fromkeys(stored.kind for stored in self.stored):
             objects = [stored for stored in self.stored if stored.kind == kind]
             size_bytes = sum(stored.size_bytes for stored in objects)

@@ -1,5 +1,6 @@
 """The commands: what they take, what they do, and the help that says so."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
@@ -16,10 +17,12 @@ from coatcheck.cli.meter import Meter
 from coatcheck.cli.output import Output
 from coatcheck.cli.stores import examine_place, open_store
 from coatcheck.cli.text import Words
-from coatcheck.errors import CoatcheckError, Corrupt
+from coatcheck.errors import CoatcheckError, ConfigError, Corrupt
 from coatcheck.objects.doctor.finding import Verdict
 from coatcheck.payloads.claim import MAX_SIZE_BYTES, Claim
 from coatcheck.payloads.store import DEFAULT_MAX_PAYLOAD_BYTES, StoredPayload
+from coatcheck.results.rules import DAY_SECONDS, lifecycle_rule
+from coatcheck.settings import parse_url
 
 app = typer.Typer(
     add_completion=False,
@@ -238,6 +241,34 @@ def doctor(url: UrlArgument = None, as_json: JsonOption = False) -> None:
         output.examined(findings, place)
         if any(finding.verdict is Verdict.PROBLEM for finding in findings):
             raise typer.Exit(FAILED)
+
+
+@app.command()
+def lifecycle(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The place of the results.")],
+    days: Annotated[
+        float,
+        typer.Option("--days", metavar="N", help="How long a result is kept; Celery's default."),
+    ] = 1.0,
+) -> None:
+    """Print the bucket rule that removes expired results on the server.
+
+    It does what the backend's daily cleanup does, without a worker. Applying it takes the place of
+    the bucket's whole lifecycle configuration: merge it with what is there. Sends nothing.
+
+    \b
+      coatcheck lifecycle 's3://my-bucket/celery' --days 7 > rule.json
+      aws s3api put-bucket-lifecycle-configuration --bucket my-bucket \\
+        --lifecycle-configuration file://rule.json
+    """
+    with reported(_output(False)):
+        place = parse_url(url)
+        if place.scheme != "s3":
+            raise ConfigError(
+                "only a bucket has lifecycle rules", remedy="Give an s3://bucket/prefix URL"
+            )
+        prefix = f"{place.prefix}/" if place.prefix else ""
+        print(json.dumps(lifecycle_rule(prefix, expires_in_seconds=days * DAY_SECONDS), indent=2))
 
 
 def _output(as_json: bool) -> Output:

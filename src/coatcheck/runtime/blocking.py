@@ -124,7 +124,7 @@ class _Spawn(Trap):
         # The caller first, so that it watches them before they can end.
         run.resume(task, self)
         for job in self._jobs:
-            self._tasks.append(Task(job()))
+            self._tasks.append(Task(job))
             run.start(self._tasks[-1])
 
 

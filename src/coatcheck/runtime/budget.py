@@ -35,7 +35,8 @@ class ByteBudget:
         self._limit_bytes = self._free_bytes = limit_bytes
         self._queue: dict[_Turn, None] = {}
         self._lock = threading.RLock()
-        _budgets.add(self)
+        _budgets[:] = [known for known in _budgets if known() is not None]
+        _budgets.append(weakref.ref(self))
 
     @property
     def free_bytes(self) -> int:
@@ -109,12 +110,15 @@ class ByteBudget:
         self._queue = {}
 
 
-_budgets: weakref.WeakSet[ByteBudget] = weakref.WeakSet()
+# No WeakSet: what a signal handler raises in the callback with which that forgets is lost.
+_budgets: list["weakref.ref[ByteBudget]"] = []
 
 
 def _forget_all_holders() -> None:
-    for budget in _budgets:
-        budget.forget_holders()
+    for known in _budgets:
+        budget = known()
+        if budget is not None:
+            budget.forget_holders()
 
 
 os.register_at_fork(after_in_child=_forget_all_holders)

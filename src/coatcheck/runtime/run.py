@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Generator
 from itertools import count
 from typing import Any, Generic, Protocol, TypeVar
 
-from coatcheck.runtime.port import T
+from coatcheck.runtime.port import Job, T
 
 SLICE_SECONDS = 0.2
 WAKE_SLICE_SECONDS = 0.005
@@ -101,12 +101,13 @@ P = TypeVar("P", bound=Poller)
 
 
 class Task(Generic[T]):
-    """A coroutine under way in a run."""
+    """A job under way in a run. Its coroutine is made when its first turn has come."""
 
-    __slots__ = ("coroutine", "done", "error", "is_started", "result", "trap", "watcher")
+    __slots__ = ("coroutine", "done", "error", "is_started", "job", "result", "trap", "watcher")
 
-    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
-        self.coroutine = coroutine
+    def __init__(self, job: Job[T]) -> None:
+        self.job = job
+        self.coroutine: Coroutine[Any, Any, T] | None = None
         self.trap: Trap | None = None
         self.is_started = False
         self.done = False
@@ -209,7 +210,7 @@ class Run:
         interruption: BaseException | None = None
         try:
             outer = getattr(_active, "run", None)
-            root = Task(coroutine)
+            root = Task(lambda: coroutine)
             _active.run = self
             self.start(root)
             while not root.done:
@@ -251,23 +252,15 @@ class Run:
             self._step(task, value, error)
 
     def _step(self, task: Task[Any], value: object, error: BaseException | None) -> None:
-        coroutine = task.coroutine
         try:
-            if error is None:
-                trap = coroutine.send(value)
-            elif inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                trap = coroutine.throw(error)
-            else:
-                trap = coroutine.send(_Failure(error))
-            while not isinstance(trap, Trap):
-                trap = coroutine.throw(RuntimeError(f"a blocking call cannot await {trap!r}"))
+            trap = _advance(task, value, error)
             task.trap = trap
             trap.arm(self, task)
             return
         except StopIteration as stop:
             task.result = stop.value
         except BaseException as failure:
-            if inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED:
+            if task.coroutine and inspect.getcoroutinestate(task.coroutine) != inspect.CORO_CLOSED:
                 # Raised on the coroutine's way out, or by what it wants to wait for.
                 self.interrupt(task, failure)
                 return
@@ -312,6 +305,19 @@ class Run:
             while self._timers and self._timers[0][0] <= now:
                 _, _, task, trap = heapq.heappop(self._timers)
                 self.resume(task, trap)
+
+
+def _advance(task: Task[Any], value: object, error: BaseException | None) -> Trap:
+    """Give `task` its turn; return what it waits for then. Raises StopIteration at its end."""
+    if task.coroutine is None:
+        if error is not None:
+            raise error
+        task.coroutine = task.job()
+    coroutine = task.coroutine
+    trap = coroutine.send(value if error is None else _Failure(error))
+    while not isinstance(trap, Trap):
+        trap = coroutine.throw(RuntimeError(f"a blocking call cannot await {trap!r}"))
+    return trap
 
 
 def _is_grave(error: BaseException | None) -> bool:

@@ -158,7 +158,7 @@ class S3Client:
         except WireError as error:
             return of_wire(error)
         if response.status in operation.accepts and not (
-            operation.may_fail_with_200 and failed_after_all(response.body)
+            operation.may_fail_with_200 and failed_after_all(response)
         ):
             return response
         return of_reply(response, self._server_clock())

@@ -202,12 +202,15 @@ def of_reply(response: Response, now: float) -> Failure:
     )
 
 
-def failed_after_all(body: bytes) -> bool:
+def failed_after_all(response: Response) -> bool:
     """Whether a reply with the status of a success holds an error, or nothing at all.
 
-    The server had to answer before it knew: copying and completing take their time.
+    The server had to answer before it knew: copying and completing take their time. An ETag among
+    the headers says that it did know, whatever it has done.
     """
-    return xml.is_error(body) or not body.strip()
+    if response.body.strip():
+        return xml.is_error(response.body)
+    return response.header("etag") is None
 
 
 def _row(response: Response, told: "_Told", region: str | None) -> _Row:

@@ -33,15 +33,21 @@ class Heirloom:
         self.lock = threading.RLock()
         self.is_inherited = False
         with _registry_lock:
-            _heirlooms.add(self)
+            _heirlooms[:] = [known for known in _heirlooms if known() is not None]
+            _heirlooms.append(weakref.ref(self))
 
     def abandon(self) -> None:
         """In a forked child: forget what is under way. All that this holds is kept from harm."""
 
 
-_heirlooms: weakref.WeakSet[Heirloom] = weakref.WeakSet()
+# No WeakSet: what a signal handler raises in the callback with which that forgets is lost.
+_heirlooms: list["weakref.ref[Heirloom]"] = []
 _registry_lock = threading.RLock()
 _held_locks: list[_Lock] = []
+
+
+def _living() -> list[Heirloom]:
+    return [heirloom for known in _heirlooms if (heirloom := known()) is not None]
 
 
 def _never_free(thing: object) -> None:
@@ -56,7 +62,7 @@ def _hold(lock: _Lock) -> None:
 
 def _before_fork() -> None:
     _hold(_registry_lock)
-    for heirloom in _heirlooms:
+    for heirloom in _living():
         _hold(heirloom.lock)
 
 
@@ -68,7 +74,7 @@ def _after_fork() -> None:
 
 def _after_fork_in_child() -> None:
     _after_fork()
-    for heirloom in _heirlooms:
+    for heirloom in _living():
         _never_free(vars(heirloom).copy())
         heirloom.is_inherited = True
         heirloom.abandon()
@@ -76,7 +82,7 @@ def _after_fork_in_child() -> None:
 
 
 def _at_exit() -> None:
-    for heirloom in _heirlooms:
+    for heirloom in _living():
         _never_free(heirloom)
 
 

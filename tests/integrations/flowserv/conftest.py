@@ -1,10 +1,16 @@
 """What the tests of the flowserv volume share."""
 
+import warnings
 from io import BytesIO
 
 import pytest
 
 pytest.importorskip("flowserv", reason="needs flowserv-core")
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of what flowserv uses, when it is first imported
+    import flowserv.client.app.base
+    import flowserv.controller.serial.engine.base
 
 from flowserv.volume.base import IOBuffer
 from flowserv.volume.s3 import S3Volume as Official
