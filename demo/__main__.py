@@ -90,8 +90,8 @@ def _perform(interruption: Interruption, *, as_json: bool) -> int:
 def _play(interruption: Interruption, screen: "Screen") -> dict[str, "Outcome"]:
     """Play every act; the servers and their files are gone when this returns or raises."""
     from coatcheck.testing import start_rclone
-    from demo.stage import Act, Stage
     from demo.celery_act import play as celery
+    from demo.stage import Act, Stage
     from demo.temporal.act import play as temporal
 
     acts: dict[str, Act] = {"temporal": temporal, "celery": celery}

@@ -260,3 +260,12 @@ def bucket_on_moto(moto, memory):
     name = f"ends-{memory}"[:40]
     moto.create_bucket(name)
     return name
+
+
+async def test_a_part_that_comes_late_makes_no_file_anew(tmp_path):
+    objects = coatcheck.open_objects(f"file://{tmp_path}/root")
+    draft = objects.begin_draft("staging/x", part_bytes=PART)
+    await draft.send_part(1, b"first")
+    await draft.discard()
+    await draft.send_part(2, b"a thread that nobody waited for")
+    assert [leftover async for leftover in objects.leftovers("")] == []

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-
 RESUME_AFTER_YIELD_FROM = 2
 
 

@@ -154,9 +154,7 @@ def amid_a_loop() -> bool:
     """The fork happens in a coroutine, while others of its loop wait for replies."""
 
     async def go() -> bool:
-        tasks = [
-            asyncio.ensure_future(aio.exchange(get(plain_url, "/stalled"))) for _ in range(2)
-        ]
+        tasks = [asyncio.ensure_future(aio.exchange(get(plain_url, "/stalled"))) for _ in range(2)]
         await exchange_everywhere(aio)
         for number in numbers():
             fork_one(number)
@@ -197,8 +195,7 @@ def amid_a_call() -> bool:
         try:
             await blocking.exchange(get(tls_url))
         except RuntimeError as error:
-            assert "forked" in str(error)
-            sys.exit(0)
+            sys.exit("forked" not in str(error))
         os._exit(7)
 
     return BLOCKING.run(BLOCKING.gather([wait, fork], limit=2)) == [b"ok", b"ok"]

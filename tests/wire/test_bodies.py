@@ -8,6 +8,9 @@ import sys
 from hashlib import sha256
 
 import pytest
+
+from coatcheck.testing import FaultServer, reply
+from coatcheck.wire.port import Disconnected, ReplyTooLarge, Request, Response, WireSettings
 from tests.wire.support import (
     ASYNCIO_FACE,
     BLOCKING_FACE,
@@ -19,9 +22,6 @@ from tests.wire.support import (
     raw_server,
     read_head,
 )
-
-from coatcheck.testing import FaultServer, reply
-from coatcheck.wire.port import Disconnected, ReplyTooLarge, Request, Response, WireSettings
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -166,7 +166,7 @@ def test_a_reply_too_long_for_its_buffer_is_refused_and_nothing_is_written_beyon
         face.exchange(
             get(fault_server.endpoint, limit=size, into=memoryview(whole)[10 : size + 10])
         )
-    assert (whole[:10], whole[-10:]) == (b"-" * 10, b"-" * 10)
+    assert whole[:10] + whole[-10:] == b"-" * 20
 
 
 @faces
@@ -174,9 +174,7 @@ def test_a_reply_too_short_for_its_buffer_tells_how_much_came(
     face: Face, fault_server: FaultServer
 ) -> None:
     fault_server.play(reply(body=b"short"))
-    response = face.exchange(
-        get(fault_server.endpoint, limit=100, into=memoryview(bytearray(100)))
-    )
+    response = face.exchange(get(fault_server.endpoint, limit=100, into=memoryview(bytearray(100))))
     assert response.received_bytes == 5
 
 
@@ -203,7 +201,8 @@ def test_a_buffer_interrupted_half_way_is_not_written_to_again(
         await wire.exchange(get(fault_server.endpoint, limit=200, into=memoryview(second)))
 
     face.run(go())
-    assert (first[100:], bytes(second)) == (bytes(100), b"y" * 200)
+    assert first[100:] == bytes(100)
+    assert second == b"y" * 200
 
 
 @faces
@@ -230,15 +229,15 @@ def test_a_buffer_that_takes_nothing_harms_only_its_own_exchange(
         async def good() -> object:
             return (await wire.exchange(get(f"{fault_server.endpoint}/good"))).body
 
-        async def release() -> object:
+        async def release() -> None:
             await face.runtime.offload(lambda: fault_server.wait_for_requests(2))
             if flaw == "released":
                 buffer.release()
             fault_server.release()
 
-        async def last() -> object:
+        async def last() -> None:
             await face.runtime.sleep(0.05)  # on the blocking runtime, `release` blocks its run
-            return await release()
+            await release()
 
         return await face.runtime.gather([bad, good, last], limit=3)
 

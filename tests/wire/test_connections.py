@@ -1,4 +1,4 @@
-"""Connections: kept and used again, replaced when dead, limited in number, seen by select or not."""
+"""Connections: kept and used again, replaced when dead, limited in number, unseen by select."""
 
 import asyncio
 import os
@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
+from coatcheck.testing import FaultServer, reply
+from coatcheck.wire import blocking, curl
+from coatcheck.wire.port import Disconnected, ReplyTooLarge, Request, TimedOut, WireSettings
 from tests.wire.support import (
     ASYNCIO_FACE,
     BLOCKING_FACE,
@@ -24,10 +28,6 @@ from tests.wire.support import (
     read_head,
     takes,
 )
-
-from coatcheck.testing import FaultServer, reply
-from coatcheck.wire import blocking, curl
-from coatcheck.wire.port import Disconnected, Request
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -73,7 +73,7 @@ def test_an_exchange_that_failed_gives_its_connection_up(
 
     async def go() -> bytes:
         wire = face.wire(None)
-        with pytest.raises(curl.ReplyTooLarge):
+        with pytest.raises(ReplyTooLarge):
             await wire.exchange(get(fault_server.endpoint, limit=10))
         return (await wire.exchange(get(fault_server.endpoint))).body
 
@@ -190,20 +190,18 @@ def test_waiting_for_a_turn_is_neither_connecting_nor_stalling(
     def talk(connection: socket.socket) -> None:
         while True:
             read_head(connection)
-            time.sleep(0.4)
+            time.sleep(0.3)
             connection.sendall(OK)
 
     async def go(url: str) -> list[bytes]:
-        wire = face.wire(
-            curl.WireSettings(connect_timeout_seconds=0.3, stall_timeout_seconds=1)
-        )
+        wire = face.wire(WireSettings(connect_timeout_seconds=0.2, stall_timeout_seconds=1))
 
         async def one() -> bytes:
             return (await wire.exchange(get(url))).body
 
         return await face.runtime.gather([one] * 5, limit=5)
 
-    with raw_server(talk) as url, takes(at_least=1.9, at_most=4), fresh_engines():
+    with raw_server(talk) as url, takes(at_least=1.4, at_most=4), fresh_engines():
         assert face.run(go(url)) == [b"ok"] * 5
 
 
@@ -220,7 +218,7 @@ def test_time_that_runs_out_while_waiting_for_a_turn_is_a_timeout(
         async def one(seconds: float) -> object:
             try:
                 return await wire.exchange(get(fault_server.endpoint, seconds=seconds))
-            except curl.TimedOut as error:
+            except TimedOut as error:
                 return error.sent
 
         return await face.runtime.gather([lambda: one(0.5), lambda: one(0.2)], limit=2)
@@ -285,8 +283,9 @@ def test_connections_seen_and_unseen_by_select_on_one_engine_both_get_on(
     async def go() -> float:
         wire = BLOCKING_FACE.wire(None)
 
-        async def slow() -> None:
+        async def slow() -> float:
             await wire.exchange(get(f"{fault_server.endpoint}/slow"))
+            return 0.0
 
         async def quick() -> float:
             await BLOCKING_FACE.runtime.sleep(0.05)
@@ -336,7 +335,8 @@ def test_engines_of_a_crowd_of_threads_are_not_all_kept(fault_server: FaultServe
     fault_server.play(reply().stalled())
     crowd = blocking.MAX_IDLE_ENGINES + 10
     with fresh_engines(), ThreadPoolExecutor(crowd) as pool:
-        calls = [pool.submit(BLOCKING_FACE.exchange, get(fault_server.endpoint)) for _ in range(crowd)]
+        request = get(fault_server.endpoint)
+        calls = [pool.submit(BLOCKING_FACE.exchange, request) for _ in range(crowd)]
         fault_server.wait_for_requests(crowd)
         fault_server.release()
         for call in calls:
@@ -348,7 +348,8 @@ def test_the_loops_own_work_goes_on_during_an_exchange(fault_server: FaultServer
     fault_server.play(reply().stalled())
 
     async def go() -> int:
-        exchange = asyncio.ensure_future(ASYNCIO_FACE.wire(None).exchange(get(fault_server.endpoint)))
+        wire = ASYNCIO_FACE.wire(None)
+        exchange = asyncio.ensure_future(wire.exchange(get(fault_server.endpoint)))
         turns = 0
         while not fault_server.requests:
             await asyncio.sleep(0.001)

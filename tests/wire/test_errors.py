@@ -3,20 +3,9 @@ takes to be told."""
 
 import socket
 import threading
+from collections.abc import Callable
 
 import pytest
-from tests.wire.support import (
-    Face,
-    all_faces,
-    black_hole,
-    faces,
-    get,
-    put,
-    raw_server,
-    read_head,
-    reset,
-    takes,
-)
 
 from coatcheck.testing import FaultServer, free_port, garbage, redirect, reply
 from coatcheck.wire.port import (
@@ -28,6 +17,18 @@ from coatcheck.wire.port import (
     TimedOut,
     TlsFailed,
     WireError,
+)
+from tests.wire.support import (
+    Face,
+    all_faces,
+    black_hole,
+    faces,
+    get,
+    put,
+    raw_server,
+    read_head,
+    reset,
+    takes,
 )
 
 
@@ -107,7 +108,7 @@ def test_a_chunked_reply_that_is_cut(face: Face) -> None:
     assert (type(error), error.sent) == (Disconnected, True)
 
 
-@all_faces
+@faces
 def test_silence_ends_after_the_stall_timeout(face: Face, fault_server: FaultServer) -> None:
     fault_server.play(reply().stalled())
     with takes(at_least=0.9, at_most=2.5):
@@ -168,6 +169,16 @@ def test_what_is_not_http_may_have_been_done(
     fault_server.play(garbage(data))
     error = failure(face, put(fault_server.endpoint, b"body"))
     assert (type(error), error.sent) == (Disconnected, True)
+
+
+@faces
+@pytest.mark.parametrize("size", [100_000, 8_000_000])
+def test_a_refusal_before_the_body_has_arrived_is_a_reply(
+    face: Face, fault_server: FaultServer, size: int
+) -> None:
+    fault_server.play(reply(503, b"<Error/>").early(request_body_bytes=1000))
+    response = face.exchange(put(fault_server.endpoint, bytes(size)))
+    assert (response.status, response.body) == (503, b"<Error/>")
 
 
 @faces
@@ -239,7 +250,7 @@ def test_plain_http_on_a_tls_port_is_not_trusted(face: Face) -> None:
 @faces
 @pytest.mark.parametrize("end", [reset, socket.socket.close])
 def test_a_handshake_cut_short_is_a_failed_connection_worth_another_try(
-    face: Face, end: "type[object]"
+    face: Face, end: Callable[[socket.socket], None]
 ) -> None:
     def talk(connection: socket.socket) -> None:
         connection.recv(65536)

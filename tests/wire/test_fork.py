@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
-from tests.wire.test_tls import tls_server
 
 from coatcheck.testing import Behaviour, FaultServer, Request, reply
+from coatcheck.wire import blocking
+from tests.wire.support import BLOCKING_FACE, fresh_engines, get
+from tests.wire.test_tls import tls_server
 
 PROCESSES = 3
 FORKS = {
@@ -56,3 +59,34 @@ def test_forks(state: str, fault_server: FaultServer, tmp_path: Path) -> None:
         with_tls = [number for number in children if number % 10 == 0]
         assert tls.connections == tls_connections + 2 * len(with_tls)
         assert fault_server.connections == plain_connections + 2 * len(children)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_waits_until_no_thread_is_inside_libcurl(fault_server: FaultServer) -> None:
+    """A lock of OpenSSL's that a thread holds at the fork stays locked in the child for ever."""
+    fault_server.play(reply(body=b"ok"))
+    with fresh_engines():
+        BLOCKING_FACE.exchange(get(fault_server.endpoint))
+        [engine] = blocking._idle_engines
+        inside, leave, forked = threading.Event(), threading.Event(), threading.Event()
+
+        def be_inside() -> None:
+            with engine.lock:
+                inside.set()
+                leave.wait(5)
+
+        def fork() -> None:
+            child = subprocess.Popen([sys.executable, "-c", ""], preexec_fn=bool)
+            forked.set()
+            child.wait()
+
+        threads = [threading.Thread(target=be_inside), threading.Thread(target=fork)]
+        threads[0].start()
+        inside.wait()
+        threads[1].start()
+        assert not forked.wait(0.1)
+        leave.set()
+        assert forked.wait(5)
+        for thread in threads:
+            thread.join()
+        assert BLOCKING_FACE.exchange(get(fault_server.endpoint)).body == b"ok"

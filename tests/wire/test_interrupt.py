@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -13,13 +14,13 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from tests.wire.support import BLOCKING_FACE, black_hole, get, put, raw_server, read_head
 
 from coatcheck.runtime.blocking import BLOCKING
 from coatcheck.runtime.budget import ByteBudget
 from coatcheck.testing import FaultServer, reply
 from coatcheck.wire import blocking
 from coatcheck.wire.blocking import BlockingWire
+from tests.wire.support import BLOCKING_FACE, black_hole, get, put, raw_server, read_head
 
 WIRE = BlockingWire()
 BUDGET = ByteBudget(100)
@@ -42,7 +43,12 @@ async def amid_a_body(server: FaultServer) -> None:
 
 async def sending(server: FaultServer) -> None:
     never = threading.Event()
-    with raw_server(lambda connection: (read_head(connection), never.wait(3)) and None) as url:
+
+    def talk(connection: socket.socket) -> None:
+        read_head(connection)
+        never.wait(3)
+
+    with raw_server(talk) as url:
         try:
             await WIRE.exchange(put(url, bytes(64 << 20)))
         finally:

@@ -5,11 +5,10 @@ import gc
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import pytest
-from tests.wire.checkpoints import Checkpoints
-from tests.wire.support import fresh_engines, get, put
 
 import coatcheck.runtime.blocking
 import coatcheck.runtime.budget
@@ -21,6 +20,8 @@ from coatcheck.runtime.budget import ByteBudget
 from coatcheck.testing import FaultServer, reply
 from coatcheck.wire import blocking
 from coatcheck.wire.blocking import BlockingWire
+from tests.wire.checkpoints import Checkpoints
+from tests.wire.support import fresh_engines, get, put
 
 FILES = frozenset(
     str(module.__file__)
@@ -116,14 +117,15 @@ def test_an_interruption_anywhere(
         while True:
             wanted += 1
             coroutine = scene(fault_server.endpoint, budget)
-            shot = Shot()
-            checkpoints = Checkpoints(FILES, wanted, shot)
+            checkpoints = Checkpoints(FILES, wanted, Shot())
             try:
-                checkpoints.run(lambda coroutine=coroutine: BLOCKING.run(coroutine))
-            except Shot as raised:
-                assert raised is shot
-                if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
-                    coroutine.close()  # interrupted before its turn, it has nothing to clean up
+                checkpoints.run(partial(BLOCKING.run, coroutine))
+            except Shot:
+                if inspect.getcoroutinestate(coroutine) != inspect.CORO_CLOSED:
+                    # Raised before the first step of `run`, which was as good as not called.
+                    assert checkpoints.place.endswith(" in BlockingRuntime.run")
+                    assert checkpoints.is_entry
+                    coroutine.close()
             else:
                 assert not checkpoints.place, f"swallowed at {checkpoints.place}"
                 break

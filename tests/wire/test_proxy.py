@@ -8,11 +8,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tests.wire.support import Face, faces, get, put, raw_server, read_head
-from tests.wire.test_tls import tls_server
 
 from coatcheck.testing import FaultServer, reply
 from coatcheck.wire.port import ConnectFailed, Disconnected, TlsFailed, WireError, WireSettings
+from tests.wire.support import Face, faces, get, put, raw_server, read_head
+from tests.wire.test_tls import tls_server
 
 
 class Proxy:
@@ -129,7 +129,11 @@ def test_a_proxy_that_is_down_sends_nothing(face: Face, fault_server: FaultServe
 @faces
 def test_a_silent_proxy_takes_the_connect_timeout(face: Face) -> None:
     silence = threading.Event()
-    with raw_server(lambda connection: silence.wait(5) and None) as url:
+
+    def talk(connection: socket.socket) -> None:
+        silence.wait(5)
+
+    with raw_server(talk) as url:
         with pytest.raises(ConnectFailed) as caught:
             face.exchange(get("https://x.test/"), proxy=url, connect_timeout_seconds=0.3)
         silence.set()

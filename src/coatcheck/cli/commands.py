@@ -11,12 +11,14 @@ import typer
 
 from coatcheck.cli import names, units
 from coatcheck.cli.failures import EXIT_CODES_HELP, FAILED, reported
-from coatcheck.cli.files import STANDARD, Target, read_claim, read_payload
+from coatcheck.cli.files import STANDARD, Target, check_limit, payload_source, read_claim
 from coatcheck.cli.jsonlines import JsonLines
 from coatcheck.cli.meter import Meter
 from coatcheck.cli.output import Output
 from coatcheck.cli.stores import examine_place, open_store
+from coatcheck.cli.sweep import sweep
 from coatcheck.cli.text import Words
+from coatcheck.cli.volume import app as volume_app
 from coatcheck.errors import CoatcheckError, ConfigError, Corrupt
 from coatcheck.objects.doctor.finding import Verdict
 from coatcheck.payloads.claim import MAX_SIZE_BYTES, Claim
@@ -32,6 +34,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=EXIT_CODES_HELP,
 )
+app.add_typer(volume_app, name="volume")
+app.command()(sweep)
 
 ClaimArgument = Annotated[
     str,
@@ -43,13 +47,13 @@ FromOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Output, and errors, for programs.")]
 LimitOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--max-payload-bytes",
         metavar="N",
         min=1,
         show_default=False,
-        help="The largest payload, which is held in memory; 1 GiB if not given.",
+        help="The largest payload; if not given, any, but 1 GiB where it is held in memory.",
     ),
 ]
 UrlArgument = Annotated[
@@ -99,10 +103,10 @@ def put(
     to: Annotated[
         str | None, typer.Option("--to", metavar="URL", help="The store; else the default one.")
     ] = None,
-    max_payload_bytes: LimitOption = DEFAULT_MAX_PAYLOAD_BYTES,
+    max_payload_bytes: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Store a file and print its claim.
+    """Store a file of any size and print its claim.
 
     The claim is printed once the payload is durably stored. It names the store, and `get` finds
     that again for this user.
@@ -118,12 +122,12 @@ def put(
             store = open_store(
                 to or names.default_url(),
                 name=names.DEFAULT_NAME,
-                max_payload_bytes=max_payload_bytes,
-                meter=meter,
+                max_payload_bytes=max_payload_bytes or MAX_SIZE_BYTES,
+                meter=Meter(),  # what is read is counted, not what is sent again
             )
-            payload = read_payload(file, max_payload_bytes, meter)
-            meter.begin(f"Storing {units.size(len(payload))}", len(payload))
-            claim = store.put(payload)
+            with payload_source(file, max_payload_bytes, meter) as source:
+                meter.begin("Storing", source.size_bytes)
+                claim = store.put_stream(source)
         if to is not None:
             claim = replace(claim, store=_remembered(to, output))
         output.stored(claim, store.location)
@@ -137,12 +141,14 @@ def get(
         typer.Option("-o", "--output", metavar="FILE", help="Write there; - for stdout."),
     ] = None,
     from_url: FromOption = None,
-    max_payload_bytes: LimitOption = DEFAULT_MAX_PAYLOAD_BYTES,
+    max_payload_bytes: LimitOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch the payload that a claim stands for.
 
-    Nothing is written that was not verified, and a file is written whole or not at all.
+    Nothing is written that was not verified, and a file is written whole or not at all. Memory
+    is bounded, whatever the size, except on a terminal, and for standard output with a claim
+    without part digests: there the payload is held until all of it is verified.
 
     \b
       coatcheck get @claim -o report.pdf
@@ -157,12 +163,19 @@ def get(
             store = open_store(
                 from_url or names.url_of(wanted.store),
                 name=wanted.store,
-                max_payload_bytes=max_payload_bytes,
+                max_payload_bytes=max_payload_bytes or DEFAULT_MAX_PAYLOAD_BYTES,
                 meter=meter,
             )
+            check_limit(wanted.size_bytes, max_payload_bytes)
             meter.begin(f"Fetching {units.size(wanted.size_bytes)}", wanted.size_bytes)
-            payload = store.get(wanted)
-        target.write(payload)
+            is_held = target.wants_all_at_once or (target.shows_beginnings and wanted.parts is None)
+            if is_held:
+                parts: Iterable[bytes] = [store.get(wanted)]
+            else:
+                target.write(store.stream(wanted))
+        if is_held:
+            # After the meter, which must not draw over what a terminal shows.
+            target.write(parts)
         if to_file is not None and to_file != STANDARD:
             output.fetched(wanted, to_file)
 

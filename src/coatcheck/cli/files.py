@@ -5,9 +5,8 @@ import re
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,22 +23,40 @@ CHUNK_BYTES = 1024 * 1024
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 
-def read_payload(name: str, limit_bytes: int, meter: Meter) -> bytes:
-    """Read the file `name`, or standard input, to its end; TooLarge beyond `limit_bytes`."""
-    with _opened(name) as source:
-        status = os.fstat(source.fileno())
-        total_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
-        if total_bytes is not None and total_bytes > limit_bytes:
-            raise _too_large(name, total_bytes, limit_bytes)
-        meter.begin(f"Reading {_shown(name)}", total_bytes)
-        # BytesIO hands out its buffer as bytes without a copy, so the payload is held once.
-        payload = BytesIO()
-        while chunk := source.read(CHUNK_BYTES):
-            payload.write(chunk)
-            if payload.tell() > limit_bytes:
-                raise _too_large(name, payload.tell(), limit_bytes)
-            meter.advance(len(chunk))
-        return payload.getvalue()
+class PayloadSource:
+    """The bytes of a file, or of standard input, on their way into a store, counted by `meter`.
+
+    Raises TooLarge when there are more than `limit_bytes`, if that is given.
+    """
+
+    def __init__(self, name: str, file: BinaryIO, limit_bytes: int | None, meter: Meter) -> None:
+        status = os.fstat(file.fileno())
+        self.size_bytes = status.st_size if stat.S_ISREG(status.st_mode) else None
+        self._name = name
+        self._file = file
+        self._limit_bytes = limit_bytes
+        self._meter = meter
+        self._read_bytes = 0
+        self._check(self.size_bytes or 0)
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        chunk = self._file.read(min(size, CHUNK_BYTES))
+        self._read_bytes += len(chunk)
+        self._check(self._read_bytes)
+        self._meter.advance(len(chunk))
+        return chunk
+
+    def _check(self, size_bytes: int) -> None:
+        if self._limit_bytes is not None and size_bytes > self._limit_bytes:
+            raise _too_large(self._name, size_bytes, self._limit_bytes)
+
+
+@contextmanager
+def payload_source(name: str, limit_bytes: int | None, meter: Meter) -> Iterator[PayloadSource]:
+    """Open the file `name`, or standard input, for the length of a `with` block."""
+    with _opened(name) as file:
+        yield PayloadSource(name, file, limit_bytes, meter)
 
 
 def read_claim(argument: str) -> str | bytes:
@@ -72,17 +89,29 @@ class Target:
                 f"there is no folder {_shown(str(self._path.parent))}", remedy="Make it first"
             )
 
-    def write(self, payload: bytes) -> None:
-        """Write all of `payload`; a file has all of it or stays as it was."""
+    @property
+    def wants_all_at_once(self) -> bool:
+        """Whether the whole payload must be seen before any of it is written: on a terminal."""
+        return self._guarded
+
+    @property
+    def shows_beginnings(self) -> bool:
+        """Whether what is written is seen before all is there: anything but a file."""
+        return self._path is None or self._is_special()
+
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Write all of `parts`; a file has all of them or stays as it was."""
         if self._path is None:
-            self._write_out(payload)
+            for part in parts:
+                self._write_out(part)
+            sys.stdout.buffer.flush()
             return
-        with _explained(f"{_shown(str(self._path))} was not written"), Meter() as meter:
-            meter.begin(f"Writing {units.size(len(payload))}")
+        with _explained(f"{_shown(str(self._path))} was not written"):
             if self._is_special():
-                self._path.write_bytes(payload)
+                with open(self._path, "wb") as device:
+                    device.writelines(parts)
             else:
-                replace_file(self._path, payload, mode=_mode_of(self._path))
+                replace_file(self._path, parts, mode=_mode_of(self._path))
 
     def _is_special(self) -> bool:
         """Whether it is a device or a pipe, in whose place nothing can be put."""
@@ -96,11 +125,10 @@ class Target:
                 remedy="Write it to a file with -o FILE, or give -o - to have it here all the same",
             )
         sys.stdout.buffer.write(payload)
-        sys.stdout.buffer.flush()
 
 
-def replace_file(path: Path, content: bytes, *, mode: int | None) -> None:
-    """Put `content` in the place of the file at `path`, in one step and durably.
+def replace_file(path: Path, parts: Iterable[bytes], *, mode: int | None) -> None:
+    """Put `parts`, one after the other, in the place of the file at `path`: in one step, durably.
 
     `mode`: the new file's permissions; None for what a new file has here. Whatever goes wrong,
     the old file is still there and nothing else is left.
@@ -109,7 +137,7 @@ def replace_file(path: Path, content: bytes, *, mode: int | None) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         with open(os.open(temporary, flags, 0o666 if mode is None else 0o600), "wb") as file:
-            file.write(content)
+            file.writelines(parts)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             file.flush()
@@ -147,6 +175,8 @@ def _opened(name: str) -> Iterator[BinaryIO]:
 def _explained(what: str) -> Iterator[None]:
     try:
         yield
+    except CoatcheckError:
+        raise  # of the store that the parts come from; some are OSErrors too
     except OSError as error:
         raise CoatcheckError(
             f"{what}: {error.strerror}", remedy="Check permissions and free space, then try again"
@@ -169,10 +199,19 @@ def _is_plain_text(payload: bytes) -> bool:
     return not _CONTROL.search(text)
 
 
+def check_limit(size_bytes: int, limit_bytes: int | None) -> None:
+    """Raise TooLarge if a claim stands for more than `limit_bytes`, where that is given."""
+    if limit_bytes is not None and size_bytes > limit_bytes:
+        raise TooLarge(
+            f"the claim stands for {size_bytes} bytes, over the limit of {limit_bytes}",
+            remedy="Raise it with --max-payload-bytes",
+        )
+
+
 def _too_large(name: str, size_bytes: int, limit_bytes: int) -> TooLarge:
     return TooLarge(
         f"{_shown(name)} has {size_bytes} bytes or more, over the limit of {limit_bytes}",
-        remedy="Raise it with --max-payload-bytes, if there is memory for it",
+        remedy="Raise it with --max-payload-bytes",
     )
 
 

@@ -98,7 +98,13 @@ class _Picture:
             cells.append(f"{units.size(done_bytes)} of {units.size(total_bytes)}")
         elif done_bytes:
             cells.append(units.size(done_bytes))
-        cells.append(f"{time.monotonic() - self._started:.0f} s")
+        seconds = time.monotonic() - self._started
+        if done_bytes:
+            cells.append(f"{units.size(round(done_bytes / seconds))}/s")
+        cells.append(f"{seconds:.0f} s")
+        if done_bytes and total_bytes and done_bytes < total_bytes:
+            left = (total_bytes - done_bytes) * seconds / done_bytes
+            cells.append(f"about {left:.0f} s left")
         line = Table.grid(padding=(0, 1))
         line.add_row(*cells)
         return line

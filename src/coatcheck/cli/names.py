@@ -64,7 +64,7 @@ def remember(url: str) -> str:
         name = name_for(url, urls)
         if urls.get(name) != url:
             text = json.dumps({"version": _FORMAT, "stores": {**urls, name: url}}, indent=2)
-            replace_file(path, text.encode() + b"\n", mode=0o600)
+            replace_file(path, [text.encode(), b"\n"], mode=0o600)
     return name
 
 

@@ -135,11 +135,17 @@ class Files:
         ):
             return self._publish(staged, key, None)
 
-    def write_draft(self, name: str, start: int, body: Buffer) -> None:
-        """Write `body` at offset `start` of the temporary file `name`, made if it is missing."""
+    def open_draft(self, name: str) -> int:
+        """Open the temporary file `name`, made if it is missing. `write_draft` closes it."""
+        with (
+            explained("begin a draft", self.location, None),
+            self._folder.made(TEMPORARY) as folder,
+        ):
+            return open_kept(folder, name)
+
+    def write_draft(self, file: int, start: int, body: Buffer) -> None:
+        """Write `body` at offset `start` of the open `file`, and close it."""
         with explained("write a draft", self.location, None):
-            with self._folder.made(TEMPORARY) as folder:
-                file = open_kept(folder, name)
             try:
                 os.lseek(file, start, os.SEEK_SET)
                 _write_all(file, body)

@@ -1,5 +1,6 @@
 """A draft in a local folder: a temporary file that gets its name when it is complete."""
 
+import threading
 from collections.abc import Callable
 from functools import partial
 from uuid import uuid4
@@ -21,6 +22,8 @@ class LocalDraft:
         self._part_bytes = part_bytes
         self._stamp_ns = stamp_ns
         self._name = uuid4().hex
+        self._lock = threading.Lock()
+        self._is_discarded = False
 
     async def send_part(self, number: int, body: bytes, *, digest: Digest | None = None) -> None:
         """Write part `number` at its place. Synced when the draft is published, not before."""
@@ -28,7 +31,12 @@ class LocalDraft:
         def write() -> None:
             with rules.named("send_part", self._files.location, None):
                 rules.check_digest(body, digest)
-            self._files.write_draft(self._name, (number - 1) * self._part_bytes, body)
+            with self._lock:
+                # Cancelled, a thread goes on with its part: it must not make the file anew.
+                if self._is_discarded:
+                    return
+                file = self._files.open_draft(self._name)
+            self._files.write_draft(file, (number - 1) * self._part_bytes, body)
 
         await self._runtime.offload(write)
 
@@ -40,4 +48,10 @@ class LocalDraft:
 
     async def discard(self) -> None:
         """Remove the file, unless it has got a name."""
-        await self._runtime.offload(partial(self._files.drop_draft, self._name))
+
+        def drop() -> None:
+            with self._lock:
+                self._is_discarded = True
+                self._files.drop_draft(self._name)
+
+        await self._runtime.offload(drop)

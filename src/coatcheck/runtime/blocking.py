@@ -30,7 +30,11 @@ class BlockingRuntime:
 
         What a signal handler raises meanwhile comes out within 0.25 s, after the clean-up.
         """
-        return Run().drive(coroutine)
+        try:
+            return Run().drive(coroutine)
+        finally:
+            # Interrupted before its first turn, it has nothing to clean up, and is no oversight.
+            coroutine.close()
 
     def scope(self) -> Hashable:
         """The run under way: only coroutines of one call may wait for each other."""

@@ -128,7 +128,8 @@ class Run:
         self._timers: list[tuple[float, int, Task[Any], Trap]] = []
         self._sequence = count()
         self._pollers: list[Poller] = []
-        self._sleepers: set[Sleeper] = set()
+        # In the order in which they went to sleep.
+        self._sleepers: dict[Sleeper, None] = {}
         self._woken: threading.Event | None = None
 
     @staticmethod
@@ -189,11 +190,11 @@ class Run:
         """Look after `sleeper` from now on."""
         if self._woken is None:
             self._woken = threading.Event()
-        self._sleepers.add(sleeper)
+        self._sleepers[sleeper] = None
 
     def forget_wake(self, sleeper: Sleeper) -> None:
         """Look after it no more."""
-        self._sleepers.discard(sleeper)
+        self._sleepers.pop(sleeper, None)
 
     def notice_wake(self) -> None:
         """Look after the sleepers now. Called by any thread."""
@@ -230,7 +231,6 @@ class Run:
             interruption = None
             _active.run = outer
             self._timers.clear()
-            coroutine.close()
             for poller in self._pollers:
                 poller.release()
 
@@ -264,9 +264,11 @@ class Run:
                 # Raised on the coroutine's way out, or by what it wants to wait for.
                 self.interrupt(task, failure)
                 return
-            # This frame holds the task that holds the error: out of its traceback with it.
+            # The frames of this file hold the task that holds the error: out of its traceback.
             traceback = failure.__traceback__
-            task.error = failure.with_traceback(traceback.tb_next if traceback else None)
+            while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
+                traceback = traceback.tb_next
+            task.error = failure.with_traceback(traceback)
         task.done = True
         self._live.discard(task)
         watcher, task.watcher = task.watcher, None

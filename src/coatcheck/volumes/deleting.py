@@ -16,7 +16,7 @@ SHOWN_FAILURES = 5
 class NotAllDeleted(CoatcheckError):
     """Some files could not be deleted; the others are.
 
-    `failures` has the path and the server's reason of each; `deleted` says how many are gone.
+    `failures` has the key and the server's reason of each; `deleted` says how many are gone.
     """
 
     code = "not_all_deleted"

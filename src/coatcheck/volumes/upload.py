@@ -1,10 +1,12 @@
 """Files go up: one request up to one part, else parts side by side, in fixed memory."""
 
-import io
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from inspect import iscoroutinefunction
+from io import SEEK_END
+from typing import Protocol, runtime_checkable
 
 from coatcheck.errors import CoatcheckError, Unsupported
 from coatcheck.objects.port import DraftStore, MultipartStore, ObjectStore, Upload
@@ -17,6 +19,20 @@ from coatcheck.volumes.parts import PART_BYTES, part_size
 
 PARTS_SIDE_BY_SIDE = 8
 CLEAN_UP_SECONDS = 5.0
+
+
+@runtime_checkable
+class _Seekable(Protocol):
+    """A binary file, whether or not it is one of Python's own."""
+
+    closed: bool
+
+    def seekable(self) -> bool: ...
+
+    def tell(self) -> int: ...
+
+    def seek(self, offset: int, whence: int = ..., /) -> int: ...
+
 
 _SendPart = Callable[[int, bytes], Awaitable[None]]
 _log = logging.getLogger("coatcheck.volumes")
@@ -146,11 +162,16 @@ async def _kept_in_place(source: Source) -> AsyncIterator[int | None]:
     if isinstance(source, bytes | bytearray | memoryview):
         yield memoryview(source).nbytes
         return
-    if not isinstance(source, io.IOBase | io.BufferedIOBase) or not source.seekable():
+    # What has these methods with await (a file of an async library) is read from where it is.
+    if (
+        not isinstance(source, _Seekable)
+        or iscoroutinefunction(source.seekable)
+        or not source.seekable()
+    ):
         yield None
         return
     position = source.tell()
-    end = source.seek(0, io.SEEK_END)
+    end = source.seek(0, SEEK_END)
     source.seek(position)
     try:
         yield max(0, end - position)

@@ -33,6 +33,9 @@ QUICK_EXIT = 322
 # An error's XML must fit even where a reply of 0 bytes is expected.
 ERROR_REPLY_BYTES = 64 * 1024
 
+# Asked for now, because certifi imports more when it is asked first.
+_CERTIFI_BUNDLE = certifi.where()
+
 Outcome = Response | Exception
 Done = Callable[[Outcome], None]
 
@@ -61,7 +64,9 @@ class Transfer:
         "request",
     )
 
-    def __init__(self, request: Request, handle: pycurl.Curl, pool: list[pycurl.Curl], done: Done):
+    def __init__(
+        self, request: Request, handle: pycurl.Curl, pool: list[pycurl.Curl], done: Done
+    ) -> None:
         self.request = request
         self.handle = handle
         self.pool = pool
@@ -301,7 +306,7 @@ def _trust(handle: pycurl.Curl, ca_bundle: str | None) -> None:
     # pycurl presets the system's authorities; left in place they would be trusted as well.
     handle.unsetopt(pycurl.CAPATH)
     if ca_bundle is None:
-        handle.setopt(pycurl.CAINFO, certifi.where())
+        handle.setopt(pycurl.CAINFO, _CERTIFI_BUNDLE)
     elif ca_bundle == "system":
         paths = ssl.get_default_verify_paths()
         if paths.cafile:
@@ -347,4 +352,4 @@ def _wire_error(transfer: Transfer, code: int, text: str) -> WireError:
 
 def _is_protocol_error(text: str) -> bool:
     """Whether a handshake failed by disagreement rather than by a connection that broke."""
-    return "error:" in text and "unexpected eof" not in text
+    return "error:" in text and "error:00000000" not in text and "unexpected eof" not in text

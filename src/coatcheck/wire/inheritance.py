@@ -16,9 +16,11 @@ import threading
 import weakref
 from typing import Protocol
 
+MAX_FORK_WAIT_SECONDS = 5.0
+
 
 class _Lock(Protocol):
-    def acquire(self) -> bool: ...
+    def acquire(self, *, timeout: float) -> bool: ...
     def release(self) -> None: ...
 
 
@@ -57,7 +59,8 @@ def _never_free(thing: object) -> None:
 def _hold(lock: _Lock) -> None:
     # Noted first: a signal handler's exception in between must not leave it locked.
     _held_locks.append(lock)
-    lock.acquire()
+    # In vain only where a signal handler forks in the midst of a call while another thread forks.
+    lock.acquire(timeout=MAX_FORK_WAIT_SECONDS)
 
 
 def _before_fork() -> None:

@@ -1,5 +1,6 @@
 """What the tests of the flowserv volume share."""
 
+import importlib
 import warnings
 from io import BytesIO
 
@@ -9,8 +10,8 @@ pytest.importorskip("flowserv", reason="needs flowserv-core")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of what flowserv uses, when it is first imported
-    import flowserv.client.app.base
-    import flowserv.controller.serial.engine.base
+    importlib.import_module("flowserv.client.app.base")
+    importlib.import_module("flowserv.controller.serial.engine.base")
 
 from flowserv.volume.base import IOBuffer
 from flowserv.volume.s3 import S3Volume as Official

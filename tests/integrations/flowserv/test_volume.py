@@ -1,6 +1,7 @@
 """The drop-in keeps flowserv's contract, and mends what its own S3 volume breaks."""
 
 import logging
+import multiprocessing
 import pickle
 from io import BytesIO
 
@@ -69,9 +70,7 @@ def test_odd_keys_of_old_runs_are_read_and_deleted(volume, witness):
 
 
 @pytest.mark.parametrize("s3_server", ["moto"], indirect=True)
-def test_a_prefix_with_a_slash_makes_the_keys_that_flowserv_makes(
-    reached, bucket, witness, buffer
-):
+def test_a_prefix_with_a_slash_makes_the_keys_that_flowserv_makes(reached, bucket, witness, buffer):
     ours_, theirs_ = S3Volume(bucket, "runs/"), theirs.S3Volume(bucket, "runs/")
     ours_.store(buffer(b"1"), "a")
     theirs_.store(buffer(b"2"), "b")
@@ -235,3 +234,22 @@ def test_credentials_in_an_endpoint_are_refused_without_being_repeated(bucket):
     with pytest.raises(CoatcheckError) as refused:
         S3Volume(bucket, endpoint="https://key:hush@s3.example.com")
     assert "hush" not in str(refused.value)
+
+
+def _read_in_child(volume):
+    return volume.load("f").open().read()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_worker_uses_the_volume_that_its_parent_has_used(volume, buffer):
+    volume.store(buffer(b"shared"), "f")
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_read_in_child, (volume,)) == b"shared"
+    assert volume.load("f").size() == 6
+
+
+def test_over_a_thousand_files_are_deleted(volume, buffer, witness):
+    for number in range(1001):
+        volume.store(buffer(b""), f"many/{number}")
+    assert volume.delete("many") == 1001
+    assert witness.all_keys() == set()

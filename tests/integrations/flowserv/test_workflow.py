@@ -68,7 +68,11 @@ def test_a_workflow_runs_with_its_files_in_the_bucket(
 
     workflow = app.install(source=str(template), name="hello", specfile="workflow.yaml")
     stored = witness.all_keys()
-    assert {key.partition("/static/")[2] for key in stored} == {"code/greet.py", "data/names.txt"}
+    assert {key.partition("/static/")[2] for key in stored} == {
+        "code/greet.py",
+        "data/names.txt",
+        "workflow.yaml",
+    }
 
     run = app.open(workflow).start_run({})
     assert run.is_success(), run.messages()

@@ -18,7 +18,7 @@ from coatcheck.integrations.flowserv.form import S3Bucket
 from coatcheck.volumes.paths import any_path
 
 
-class S3File(IOHandle):  # type: ignore[misc] # flowserv has no types
+class S3File(IOHandle):
     """A file of a bucket, under its whole key. Implements `flowserv.volume.base.IOHandle`.
 
     bucket: the `bucket` of an S3Volume. known: the file, where a walk has found it.
@@ -58,7 +58,7 @@ class S3File(IOHandle):  # type: ignore[misc] # flowserv has no types
             raise error.UnknownFileError(self.key) from missing
 
 
-class S3Volume(StorageVolume):  # type: ignore[misc] # flowserv has no types
+class S3Volume(StorageVolume):
     """A tree of files in a bucket, below `prefix`. As `flowserv.volume.s3.S3Volume`.
 
     Keys are the prefix, a slash and the path, as flowserv makes them. `endpoint` (a URL) and

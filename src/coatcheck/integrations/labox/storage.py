@@ -83,8 +83,9 @@ class S3Storage(Storage[S3Pointer]):
         self._writers, self._readers = Places(max_writers), Places(max_readers)
         self._write_part_bytes = max(stream_writer_min_part_size, DEFAULT_PART_BYTES)
         self._read_part_bytes = stream_reader_max_part_size
-        # A transfer keeps no more than the work under way, so a forgotten one is made again.
+        # They keep no more than the work under way, so a forgotten one is made again.
         self._transfer = lru_cache(BUCKETS_REMEMBERED)(self._new_transfer)
+        self._writer = lru_cache(BUCKETS_REMEMBERED)(self._new_writer)
 
     async def write_data(
         self, data: bytes, digest: "ContentDigest", tags: "TagMap", /
@@ -98,7 +99,7 @@ class S3Storage(Storage[S3Pointer]):
         content = Content.of(digest, tags)
         with reported(pointer):
             async with self._writers.one():
-                await self._writer(pointer).write(pointer["key"], data, content)
+                await self._writer(pointer["bucket"]).write(pointer["key"], data, content)
         return pointer
 
     async def read_data(self, config: S3Pointer, /) -> bytes:
@@ -150,8 +151,8 @@ class S3Storage(Storage[S3Pointer]):
                 digest = get_digest()
                 pointer = self._route(digest, tags, temp=False)
                 with reported(pointer):
-                    await self._writer(pointer).publish(
-                        draft, home, pointer["key"], Content.of(digest, tags)
+                    await self._writer(pointer["bucket"]).publish(
+                        draft, pointer["key"], Content.of(digest, tags)
                     )
         return pointer
 
@@ -189,8 +190,8 @@ class S3Storage(Storage[S3Pointer]):
     def _digest_in(self, pointer: S3Pointer) -> Digest | None:
         return self._router.digest_in(pointer) if isinstance(self._router, SimpleRouter) else None
 
-    def _writer(self, pointer: S3Pointer) -> Writer:
-        return Writer(self._buckets.objects(pointer["bucket"]), self._transfer(pointer["bucket"]))
+    def _new_writer(self, bucket: str) -> Writer:
+        return Writer(self._buckets.objects(bucket), self._transfer(bucket))
 
     def _new_transfer(self, bucket: str) -> Transfer:
         return Transfer(self._buckets.objects(bucket))

@@ -41,8 +41,9 @@ class Writer:
             except Conflict:
                 await self._is_free(key, len(data), digest)
 
-    async def publish(self, draft: Draft, home: S3Objects, key: str, content: Content) -> None:
-        """Make the object under `key` of a draft in the bucket `home`. Raises KeyTaken."""
+    async def publish(self, draft: Draft, key: str, content: Content) -> None:
+        """Make the object under `key` of a draft, which may be in another bucket. Raises
+        KeyTaken."""
         if content.names(key):
             if not await self._transfer.has(key, content.size_bytes):
                 await self._copy(draft, key, None)
