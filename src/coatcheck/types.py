@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -110,14 +110,19 @@ class ObjectInfo:
 class Fetched:
     """A whole object or a range of it, and the size of the whole object in bytes.
 
-    `age_seconds` is how long ago the object was written, by the store's own clock and as exact as
-    that tells (S3: whole seconds); None where the store does not tell.
+    `tell_age` works out `age_seconds` when it is asked for: few readers want to know.
     """
 
     body: bytes
     size_bytes: int
     etag: str | None = None
-    age_seconds: float | None = None
+    tell_age: Callable[[], float | None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def age_seconds(self) -> float | None:
+        """How long ago the object was written, by the store's own clock and as exact as that tells
+        (S3: whole seconds); None where the store does not tell."""
+        return self.tell_age() if self.tell_age is not None else None
 
 
 @dataclass(frozen=True, slots=True)

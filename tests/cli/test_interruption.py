@@ -129,8 +129,8 @@ def test_a_fault_of_our_own_is_one_line_and_code_70(local: Command, tmp_path: Pa
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
         "import coatcheck.payloads.store as store\n"
-        "def put(self, data): raise ZeroDivisionError('on purpose')\n"
-        "store.PayloadStore.put = put\n"
+        "def put_stream(self, source, **options): raise ZeroDivisionError('on purpose')\n"
+        "store.PayloadStore.put_stream = put_stream\n"
     )
     path = os.environ.get("PYTHONPATH", "")
     local.variables["PYTHONPATH"] = f"{broken}{os.pathsep}{path}"

@@ -464,8 +464,8 @@ def test_a_copy_tells_etag_and_time_with_quotes_restored():
 
 def test_only_an_object_with_our_mark_settles_a_lost_reply():
     operation = operations.put_object("k", b"d", payload_hash=None, headers=NOTHING, write=WRITE)
-    settle = operation.settle
-    assert settle is not None
+    assert operation.settle is not None
+    settle = operation.settle()
     found: Any = {"content_length": "1", "etag": '"e"'}
     mark: Any = {"x_amz_meta_coatcheck_write": "0123456789abcd", **found}
     assert settle.parse(response(200, **mark)) == ObjectInfo("k", 1, '"e"')

@@ -119,13 +119,16 @@ def put(
     output = _output(as_json)
     with reported(output):
         with Meter() as meter:
+            url = to or names.default_url()
             store = open_store(
-                to or names.default_url(),
+                url,
                 name=names.DEFAULT_NAME,
                 max_payload_bytes=max_payload_bytes or MAX_SIZE_BYTES,
-                meter=Meter(),  # what is read is counted, not what is sent again
+                meter=meter,
             )
-            with payload_source(file, max_payload_bytes, meter) as source:
+            # A bucket counts what has arrived there; a folder what was read for it.
+            reading = Meter() if parse_url(url).scheme == "s3" else meter
+            with payload_source(file, max_payload_bytes, reading) as source:
                 meter.begin("Storing", source.size_bytes)
                 claim = store.put_stream(source)
         if to is not None:

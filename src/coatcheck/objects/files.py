@@ -86,7 +86,7 @@ class Files:
             rules.check_read(if_match, etag)
             start, length = rules.cut(status.st_size, span, limit_bytes)
             age_seconds = max(0.0, now - status.st_mtime)
-            return Fetched(_read(file, start, length), status.st_size, etag, age_seconds)
+            return Fetched(_read(file, start, length), status.st_size, etag, lambda: age_seconds)
 
     def get_into(self, key: str, start: int, target: memoryview, if_match: str | None) -> None:
         """Fill `target`, which is of bytes, from offset `start`."""

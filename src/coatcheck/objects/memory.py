@@ -112,7 +112,9 @@ class MemoryObjects:
             held = self._held(key, if_match)
             start, length = rules.cut(len(held.body), span, limit_bytes)
         age_seconds = max(0.0, self._runtime.wall_clock() - held.last_modified.timestamp())
-        return Fetched(held.body[start : start + length], len(held.body), held.etag, age_seconds)
+        return Fetched(
+            held.body[start : start + length], len(held.body), held.etag, lambda: age_seconds
+        )
 
     async def get_into(
         self, key: str, start: int, buffer: memoryview, *, if_match: str | None = None

@@ -120,7 +120,7 @@ class S3Client:
             # Once in doubt, always: a request that was given up may arrive later than the next.
             in_doubt = in_doubt or failure.unknown
             if in_doubt and operation.settle is not None:
-                settled = await self._settle(bucket, operation.settle, give_up_at)
+                settled = await self._settle(bucket, operation.settle(), give_up_at)
                 if settled is not None:
                     return settled
             if pause is None:

@@ -7,6 +7,7 @@ Names, parameters and limits are those of the S3 API reference
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from coatcheck.errors import Unsupported
 from coatcheck.s3 import xml
@@ -97,7 +98,7 @@ def complete_multipart_upload(
         },
         body=xml.complete_request(etags),
         may_fail_with_200=True,
-        settle=was_written(key, write),
+        settle=partial(was_written, key, write),
     )
 
 

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
@@ -60,7 +61,7 @@ class Operation(Generic[T]):
     accepts: the statuses that `parse` understands.
     may_fail_with_200: the reply may hold an error although its status is 200, because the server
         had to start answering early.
-    settle: what to ask when the reply was lost and doing it twice is not the same as doing it
+    settle: makes what to ask when the reply was lost and doing it twice is not the same as doing it
         once; it gives the result if the request was done, or None.
     """
 
@@ -76,7 +77,7 @@ class Operation(Generic[T]):
     reply_limit_bytes: int = SMALL_REPLY_BYTES
     may_fail_with_200: bool = False
     accepts: frozenset[int] = _SUCCESS
-    settle: "Operation[T | None] | None" = None
+    settle: "Callable[[], Operation[T | None]] | None" = None
 
 
 def put_object(
@@ -95,9 +96,9 @@ def put_object(
             raise not_s3()
         return ObjectInfo(key, len(body), etag)
 
-    settle: Operation[ObjectInfo | None] | None = None
+    settle: Callable[[], Operation[ObjectInfo | None]] | None = None
     if write is not None:
-        settle = was_written(key, write)
+        settle = partial(was_written, key, write)
         headers = {
             **headers,
             **condition_headers(write.condition),
@@ -124,7 +125,8 @@ def get_object(
         if response.status == 416:
             return None
         total_bytes = _total_bytes(response, span)
-        return Fetched(response.body, total_bytes, response.header("etag"), _age_seconds(response))
+        etag = response.header("etag")
+        return Fetched(response.body, total_bytes, etag, partial(_age_seconds, response))
 
     if span is not None:
         headers = {**headers, "range": _range(span)}

@@ -55,15 +55,16 @@ class Response:
 
     def header(self, name: str) -> str | None:
         """Return the last header called `name`, given in lower case, or None. Cheap: no dict."""
-        wanted = f"{name}:".encode()
-        length = len(wanted)
-        for line in reversed(self.header_lines):
-            if line[:length].lower() == wanted:
-                return line[length:].strip().decode("latin-1")
-            if line.startswith(b"HTTP/"):
-                # What stands before belongs to an interim reply.
-                return None
-        return None
+        # Searched as one text, since a loop over a score of lines would cost ten times as much.
+        block = b"\n".join([b"", *self.header_lines, b""])
+        folded = block.lower()
+        # What stands before the last status line belongs to an interim reply.
+        reply = max(0, folded.rfind(b"\nhttp/"))
+        found = folded.rfind(b"\n%b:" % name.encode(), reply)
+        if found < 0:
+            return None
+        start = found + len(name) + 2
+        return block[start : block.index(b"\n", start)].strip().decode("latin-1")
 
     def headers(self) -> dict[str, str]:
         """Return the headers with lower-case names; the last of a repeated name wins.
