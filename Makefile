@@ -72,12 +72,14 @@ lint: setup ## formatting, lint, types and the import arrows
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 
-demo: setup ## Temporal and Celery with their payloads in S3, on servers of its own
+demo: setup ## all four frameworks with their payloads in S3, on servers of its own
 	@$(BIN)/python -m demo
 
 bench: setup ## coatcheck beside its peers, on the same server
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.celery
+	@$(BIN)/python -m benchmarks.labox
+	@$(BIN)/python -m benchmarks.flowserv
 
 clean: ## remove what the other targets made
 	rm -rf .venv .venv-3.* .*_cache .hypothesis .coverage

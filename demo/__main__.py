@@ -19,7 +19,8 @@ ABOUT = """\
 Show coatcheck at work: starts an S3 server (rclone) and a Temporal dev server on free ports of this
 machine, runs a workflow whose input, activity results and output are megabytes, and prints what
 stood in the history in their place, where they were kept, and how long that took; then runs a group
-and a chord on a Celery worker, and prints what lay in the bucket. Needs no network, no account, no
+and a chord on a Celery worker, values and streams through labox, and a flowserv volume, and prints
+what lay in the bucket. Needs no network, no account, no
 settings; takes about fifteen seconds; leaves nothing behind."""
 
 EXIT_CODES = """\
@@ -91,10 +92,17 @@ def _play(interruption: Interruption, screen: "Screen") -> dict[str, "Outcome"]:
     """Play every act; the servers and their files are gone when this returns or raises."""
     from coatcheck.testing import start_rclone
     from demo.celery_act import play as celery
+    from demo.flowserv_act import play as flowserv
+    from demo.labox_act import play as labox
     from demo.stage import Act, Stage
     from demo.temporal.act import play as temporal
 
-    acts: dict[str, Act] = {"temporal": temporal, "celery": celery}
+    acts: dict[str, Act] = {
+        "temporal": temporal,
+        "celery": celery,
+        "labox": labox,
+        "flowserv": flowserv,
+    }
     with ExitStack() as resources:
         try:
             folder = resources.enter_context(tempfile.TemporaryDirectory(prefix="coatcheck-demo-"))

@@ -56,6 +56,8 @@ class Checkpoints:
             self._operations[frame] = dis.opname[code[frame.f_lasti]]
             called_python = frame in self._called_python
             self._called_python.discard(frame)
+            if frame.f_lineno is None:
+                return self._step  # a generator that is thrown away
             if last in ("RESUME", "JUMP_BACKWARD") or (
                 last.startswith("CALL") and not called_python
             ):

@@ -2,9 +2,9 @@
 
 from collections.abc import Generator, Iterable, Iterator
 
+from coatcheck.objects.sources import Source
 from coatcheck.payloads.blocking_reader import BlockingPayloadReader
 from coatcheck.payloads.claim import Claim
-from coatcheck.payloads.sources import Source
 from coatcheck.payloads.store import PayloadStore, StoredPayload
 from coatcheck.runtime.blocking import BLOCKING, iterate
 from coatcheck.types import Buffer, ObjectInfo

@@ -8,10 +8,10 @@ from functools import partial
 
 from coatcheck.errors import ClaimRejected, ConfigError, NotFound, TooLarge
 from coatcheck.objects.port import ObjectStore
+from coatcheck.objects.sources import Source
 from coatcheck.payloads.claim import Claim, check_store_name
 from coatcheck.payloads.keys import PAYLOADS_PREFIX, key_of, parts_key_of
 from coatcheck.payloads.reader import PayloadReader
-from coatcheck.payloads.sources import Source
 from coatcheck.payloads.streams import Streams
 from coatcheck.payloads.transfer import DEFAULT_PART_BYTES, MIN_PART_BYTES, Transfer, digest_of
 from coatcheck.runtime.port import Runtime

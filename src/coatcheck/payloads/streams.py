@@ -7,11 +7,11 @@ from hashlib import sha256
 
 from coatcheck.errors import Corrupt
 from coatcheck.objects.port import ObjectStore
+from coatcheck.objects.sources import Pieces, Source
 from coatcheck.payloads.claim import Claim
 from coatcheck.payloads.keys import key_of, parts_key_of
 from coatcheck.payloads.parts import MAX_PAGE_BYTES, Page, Part, PartDigests, PartTree
 from coatcheck.payloads.reader import PayloadReader, VerifiedParts
-from coatcheck.payloads.sources import Pieces, Source
 from coatcheck.payloads.streaming import Download, PartIndex
 from coatcheck.payloads.transfer import PARTS_SIDE_BY_SIDE, Transfer, digest_of
 from coatcheck.payloads.uploading import (

@@ -12,8 +12,8 @@ from uuid import uuid4
 
 from coatcheck.errors import CoatcheckError, Unsupported
 from coatcheck.objects.port import Draft, DraftStore, ObjectStore
+from coatcheck.objects.sources import Pieces
 from coatcheck.payloads.parts import MAX_PART_BYTES, PartDigests
-from coatcheck.payloads.sources import Pieces
 from coatcheck.payloads.transfer import CLEAN_UP_SECONDS
 from coatcheck.runtime.budget import PROCESS_BUDGET, ByteBudget
 from coatcheck.runtime.hashing import sha256_hex

@@ -13,8 +13,8 @@ from coatcheck.integrations.labox.limits import LimitedDraft, LimitedReader, Pla
 from coatcheck.integrations.labox.routers import S3Pointer, S3Router, SimpleRouter
 from coatcheck.integrations.labox.writing import Writer
 from coatcheck.objects.buckets import Buckets
+from coatcheck.objects.sources import Pieces
 from coatcheck.opening import open_buckets_of
-from coatcheck.payloads.sources import Pieces
 from coatcheck.payloads.streaming import Download
 from coatcheck.payloads.transfer import DEFAULT_PART_BYTES, Transfer
 from coatcheck.payloads.uploading import PartSender, Sizes, drafted

@@ -9,7 +9,7 @@ from coatcheck.integrations.labox.errors import KeyTaken
 from coatcheck.objects.port import Draft
 from coatcheck.objects.s3 import S3Objects
 from coatcheck.objects.s3_draft import S3Draft
-from coatcheck.payloads.sources import Pieces
+from coatcheck.objects.sources import Pieces
 from coatcheck.payloads.streaming import Download
 from coatcheck.payloads.transfer import DEFAULT_PART_BYTES, Transfer, digest_of
 from coatcheck.payloads.uploading import PartSender, Sizes, drafted, staging_key
