@@ -37,7 +37,15 @@ class CeleryOutcome:
         screen.say("\nCelery: results in S3, chords without a second service\n", style="bold")
         screen.say(f"A group of {PARTS} tasks gave {self.joined}.")
         screen.say(f"A chord of {PARTS} tasks gave its body {self.total}; no task polled for it.")
-        table = Table("what", "objects", "bytes", "for example, its key", box=None, pad_edge=False)
+        table = Table(
+            "what",
+            "objects",
+            "bytes",
+            "for example, its key",
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+        )
         for kind in dict.fromkeys(stored.kind for stored in self.stored):
             objects = [stored for stored in self.stored if stored.kind == kind]
             size_bytes = sum(stored.size_bytes for stored in objects)

@@ -40,8 +40,8 @@ class FlowservOutcome:
 
     def show(self, screen: Screen) -> None:
         """Print the steps and the place of the run."""
-        screen.say("flowserv: the files of a run, in a bucket\n", style="bold")
-        table = Table("what", "files", "seconds")
+        screen.say("\nflowserv: the files of a run, in a bucket\n", style="bold")
+        table = Table("what", "files", "seconds", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for step in self.steps:
             table.add_row(step.what, f"{step.files:,}", f"{step.seconds:.2f}")
         screen.show(table)

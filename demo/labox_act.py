@@ -41,8 +41,8 @@ class LaboxOutcome:
 
     def show(self, screen: Screen) -> None:
         """Print the steps and what lies in the bucket."""
-        screen.say("labox: content of any size, stored once\n", style="bold")
-        table = Table("what", "bytes", "seconds")
+        screen.say("\nlabox: content of any size, stored once\n", style="bold")
+        table = Table("what", "bytes", "seconds", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for step in self.steps:
             table.add_row(step.what, f"{step.size_bytes:,}", f"{step.seconds:.2f}")
         screen.show(table)

@@ -124,7 +124,11 @@ class Target:
                 " terminal",
                 remedy="Write it to a file with -o FILE, or give -o - to have it here all the same",
             )
-        sys.stdout.buffer.write(payload)
+        # Unbuffered (python -u, PYTHONUNBUFFERED), a write may take less than it is given.
+        with memoryview(payload) as left:
+            done_bytes = 0
+            while done_bytes < len(left):
+                done_bytes += sys.stdout.buffer.write(left[done_bytes:])
 
 
 def replace_file(path: Path, parts: Iterable[bytes], *, mode: int | None) -> None:
