@@ -28,6 +28,7 @@ class State:
 
 
 class Handler(socketserver.StreamRequestHandler):
+    server: "Server"
     rbufsize = 256 * 1024
 
     def handle(self):
@@ -40,7 +41,7 @@ class Handler(socketserver.StreamRequestHandler):
             self.answer(method, target, headers)
 
     def answer(self, method, target, headers):
-        state: State = self.server.state
+        state = self.server.state
         parts = urlsplit(target)
         key = unquote(parts.path).split("/", 2)[-1]
         query = parse_qs(parts.query, keep_blank_values=True)
@@ -89,9 +90,9 @@ class Handler(socketserver.StreamRequestHandler):
                     self.reply(204, "")
                 case "HEAD" | "GET":
                     state.calls[method.lower()] += 1
-                    size = state.sizes.get(key)
+                    held = state.sizes.get(key)
         if method in ("HEAD", "GET"):
-            self.give(method, key, size, headers)
+            self.give(method, key, held, headers)
 
     def copied(self, state, source, headers):
         size = state.sizes[unquote(source).split("/", 2)[-1]]

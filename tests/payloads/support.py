@@ -10,6 +10,7 @@ from coatcheck.objects.opening import open_on
 from coatcheck.objects.port import ObjectStore
 from coatcheck.payloads.store import PayloadStore
 from coatcheck.runtime.port import Runtime
+from coatcheck.settings import S3Arguments
 from coatcheck.testing import S3Server
 from coatcheck.types import (
     NO_ATTRIBUTES,
@@ -28,12 +29,11 @@ PART = 5 * MIB
 NO_ARGUMENTS: dict[str, Any] = {}
 
 
-def keys_of(server: S3Server) -> dict[str, str]:
+def keys_of(server: S3Server) -> S3Arguments:
     """The arguments with which a store may use the server."""
-    return {
-        "access_key_id": server.access_key_id,
-        "secret_access_key": server.secret_access_key,
-    }
+    return S3Arguments(
+        access_key_id=server.access_key_id, secret_access_key=server.secret_access_key
+    )
 
 
 def open_payloads(

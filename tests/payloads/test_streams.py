@@ -3,7 +3,9 @@
 import asyncio
 import io
 import threading
+from collections.abc import Callable
 from contextlib import aclosing, suppress
+from typing import Any
 
 import pytest
 
@@ -117,7 +119,7 @@ async def _read_about(store, claim, data):
     return True
 
 
-SOURCES = {
+SOURCES: dict[str, Callable[[bytes], Any]] = {
     "a generator": chunks,
     "one byte at a time to begin with": lambda data: [data[:1], data[1:2], b"", data[2:]],
     "an async generator": awaited,
@@ -258,7 +260,7 @@ async def test_a_claim_of_a_put_streams_too_and_its_end_is_withheld_until_all_ma
     assert b"".join(await all_of(store.stream(claim))) == data
     key = next(iter(stored(memory)))
     await objects.put(key, data[:-1] + bytes([data[-1] ^ 1]))
-    got = []
+    got: list[bytes] = []
     with pytest.raises(errors.Corrupt, match="withheld"):
         await _collect(store.stream(claim), got)
     assert b"".join(got) == data[: 3 * PART]
@@ -280,7 +282,7 @@ async def test_a_damaged_object_gives_no_wrong_byte(damage, memory):
         await objects.delete(key)
     else:
         await objects.put(key, body)
-    got = []
+    got: list[bytes] = []
     expected = errors.NotFound if damage == "gone" else errors.Corrupt
     with pytest.raises(expected):
         await _collect(store.stream(claim), got)
@@ -296,6 +298,7 @@ async def test_damaged_part_digests_are_no_excuse(memory):
     objects = coatcheck.open_objects(f"memory://{memory}")
     store = PayloadStore(objects, part_size_bytes=PART)
     claim = await store.put_stream(chunks(payload(2 * PART)))
+    assert claim.parts is not None
     key = f"v1/parts/{claim.parts.hex[:2]}/{claim.parts.hex}"
     page = stored(memory)[key]
     await objects.put(key, page[:-1] + bytes([page[-1] ^ 1]))
@@ -350,7 +353,7 @@ async def test_a_reply_cut_in_the_middle_costs_one_part_again(fault_server, moto
     moto.create_bucket("streams-cut")
     data = payload(4 * PART)
     claim = await _s3(moto, "streams-cut").put_stream(chunks(data))
-    cut = []
+    cut: list[bool] = []
 
     def script(request):
         if f"bytes={2 * PART}-" in request.headers.get("range", "") and not cut:
@@ -369,7 +372,7 @@ async def test_a_part_damaged_on_its_way_is_fetched_once_more(fault_server, moto
     moto.create_bucket("streams-flip")
     data = payload(3 * PART)
     claim = await _s3(moto, "streams-flip").put_stream(chunks(data))
-    flipped = []
+    flipped: list[bool] = []
 
     def script(request):
         if f"bytes={PART}-" in request.headers.get("range", "") and not flipped:

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
 import coatcheck
 from coatcheck import errors
 from coatcheck.objects import s3_draft
-from coatcheck.objects.port import Leftover
+from coatcheck.objects.port import DraftStore, Leftover
 from coatcheck.payloads.sweeping import sweep_leftovers
 from coatcheck.s3.client import S3Client
+from coatcheck.types import NO_ATTRIBUTES
 from tests.payloads.support import PART, keys_of, payload
 from tests.s3.support import all_of
 
@@ -24,7 +26,7 @@ def chunks():
 @pytest.fixture
 def sent(monkeypatch):
     """Count what is sent, by the name of the operation."""
-    counts = Counter()
+    counts: Counter[str] = Counter()
     send = S3Client.send
 
     async def counted(client, bucket, operation):
@@ -107,12 +109,14 @@ def test_pieces_are_even_and_few():
         def full_key(self, key):
             return key
 
+    home: Any = Home()
+    upload: Any = None
     tebibyte = 1024**4
-    draft = s3_draft.S3Draft(Home(), "staging/x", 8 * 1024**2, None)
+    draft = s3_draft.S3Draft(home, "staging/x", 8 * 1024**2, NO_ATTRIBUTES)
     for total in (5 * tebibyte, 5 * 1024**3 + 1, 600 * 1024**2, 48 * tebibyte):
         segments = []
         for number, start in enumerate(range(0, total, s3_draft.SEGMENT_BYTES)):
-            segment = s3_draft._Segment(f"staging/x.{number}", None)
+            segment = s3_draft._Segment(f"staging/x.{number}", upload)
             segment.sent[0] = min(s3_draft.SEGMENT_BYTES, total - start)
             segments.append(segment)
         pieces = draft._pieces(segments)
@@ -132,6 +136,7 @@ async def test_the_sweep_removes_what_is_old_and_nothing_else(moto, memory, monk
     await objects.put("staging/20200101/abc", b"left over")
     assert await sweep_leftovers(objects) == []
     # moto says of every open upload that it was begun in 2010.
+    assert isinstance(objects, DraftStore)
     draft = objects.begin_draft("staging/20200101/def", part_bytes=PART)
     await draft.send_part(1, bytes(PART))
     monkeypatch.setattr(

@@ -11,6 +11,7 @@ import coatcheck
 from coatcheck import errors
 from coatcheck.objects.memory import MemoryObjects
 from coatcheck.objects.opening import open_on
+from coatcheck.objects.port import DraftStore
 from coatcheck.payloads.store import PayloadStore
 from coatcheck.runtime.aio import ASYNCIO
 from coatcheck.testing import forward, s3_error
@@ -28,6 +29,8 @@ def chunks(data=DATA, size=1_000_003):
 
 class Drafting(Watched):
     """A watched store whose drafts are watched too."""
+
+    inner: MemoryObjects
 
     def __init__(self, inner):
         super().__init__(inner)
@@ -95,7 +98,12 @@ async def test_a_cancellation_at_any_request_discards_the_draft(number, memory):
     objects = Drafting(MemoryObjects(memory, ASYNCIO))
     store = PayloadStore(objects, part_size_bytes=PART)
     upload = asyncio.ensure_future(store.put_stream(chunks()))
-    objects.before = lambda name: upload.cancel() if len(objects.calls) == number + 1 else None
+
+    def cancel_at(name):
+        if len(objects.calls) == number + 1:
+            upload.cancel()
+
+    objects.before = cancel_at
     done, _ = await asyncio.wait([upload])
     assert done
     assert all(draft.discarded for draft in objects.drafts)
@@ -182,7 +190,7 @@ async def test_s3_is_left_clean_when_it_is_cancelled(step, fault_server, moto, b
 
 @pytest.mark.parametrize("step", ["completing", "copying", "a later part"])
 async def test_a_lost_reply_is_settled(step, fault_server, moto, bucket_on_moto):
-    lost = []
+    lost: list[str] = []
 
     def script(request):
         if STEPS[step](request) and not lost:
@@ -199,7 +207,7 @@ async def test_a_lost_reply_is_settled(step, fault_server, moto, bucket_on_moto)
 
 
 async def test_an_error_in_a_copy_s_200_is_an_error(fault_server, moto, bucket_on_moto):
-    failed = []
+    failed: list[bool] = []
 
     def script(request):
         if STEPS["copying"](request) and not failed:
@@ -234,6 +242,7 @@ async def test_after_kill_9_what_is_left_is_found_and_removed(moto, bucket_on_mo
     assert uploads[0].startswith(f"p/staging/{datetime.now(UTC):%Y%m%d}/")
     assert keys == []
     objects = open_on(FACES[0].backend, moto.url(bucket_on_moto, "p"), keys_of(moto))
+    assert isinstance(objects, DraftStore)
     found = [leftover async for leftover in objects.leftovers("staging/")]
     assert [(leftover.kind, f"p/{leftover.key}") for leftover in found] == [("upload", uploads[0])]
     assert found[0].begun is not None
@@ -245,10 +254,12 @@ async def test_after_kill_9_what_is_left_is_found_and_removed(moto, bucket_on_mo
 
 async def test_local_leftovers_are_found_and_removed(tmp_path):
     objects = coatcheck.open_objects(f"file://{tmp_path}/root")
+    assert isinstance(objects, DraftStore)
     draft = objects.begin_draft("staging/x", part_bytes=PART)
     await draft.send_part(2, b"second")
     found = [leftover async for leftover in objects.leftovers("staging/")]
     assert len(found) == 1
+    assert found[0].begun is not None
     assert abs((datetime.now(UTC) - found[0].begun).total_seconds()) < 60
     await objects.remove_leftover(found[0])
     assert [leftover async for leftover in objects.leftovers("")] == []
@@ -264,6 +275,7 @@ def bucket_on_moto(moto, memory):
 
 async def test_a_part_that_comes_late_makes_no_file_anew(tmp_path):
     objects = coatcheck.open_objects(f"file://{tmp_path}/root")
+    assert isinstance(objects, DraftStore)
     draft = objects.begin_draft("staging/x", part_bytes=PART)
     await draft.send_part(1, b"first")
     await draft.discard()

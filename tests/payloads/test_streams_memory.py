@@ -10,6 +10,7 @@ import sys
 import textwrap
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,8 +68,9 @@ def discarding_server():
     server = subprocess.Popen(
         [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    seen = {}
+    seen: dict[str, Any] = {}
     try:
+        assert server.stdout is not None
         port = server.stdout.readline().strip()
         yield f"s3://bucket/p?endpoint=http://127.0.0.1:{port}&region=us-east-1", seen
     finally:

@@ -16,7 +16,7 @@ from collections.abc import (
 from typing import Any
 
 from coatcheck.runtime.port import Job, T
-from coatcheck.runtime.run import Cancelled, Run, Task, Trap, raise_grave
+from coatcheck.runtime.run import Cancelled, Failure, Run, Task, Trap, raise_grave
 
 # Not the generator that programs seed: equal seeds must not make equal write ids, nor forks.
 _RANDOM = random.SystemRandom()
@@ -77,7 +77,7 @@ class BlockingRuntime:
             raise_grave(workers)
             raise
         finally:
-            workers.clear()
+            _forget(workers)
         return [results[index] for index in range(len(queue))]
 
     async def offload(self, work: Callable[[], T]) -> T:
@@ -98,11 +98,17 @@ class BlockingRuntime:
             raise_grave(tasks)
             raise
         finally:
-            tasks.clear()
+            _forget(tasks)
 
     def waiter(self) -> "BlockingWaiter":
         """Make a waiter for a coroutine of this run."""
         return BlockingWaiter()
+
+
+def _forget(tasks: list[Task[Any]]) -> None:
+    for task in tasks:
+        task.forget()
+    tasks.clear()
 
 
 class _Sleep(Trap):
@@ -173,7 +179,7 @@ class _Join(Trap):
         run, task = self._run, self._task
         self.disarm()
         if run is not None and task is not None:
-            run.resume(task, self, None, error)
+            run.resume(task, self, None if error is None else Failure(error))
 
 
 class _JoinOrFail(_Join):

@@ -46,25 +46,32 @@ class Trap:
         return _unwrap((yield self))
 
 
-class _Failure:
+class Failure:
     """Sent to a coroutine in place of a value: what to raise there.
 
     Raised by the coroutine itself rather than thrown into it, an error has what the coroutine was
     handling at that time as its context, as it should.
     """
 
-    __slots__ = ("error",)
+    __slots__ = ("_error",)
 
     def __init__(self, error: BaseException) -> None:
-        self.error = error
+        self._error: BaseException | None = error
+
+    def is_grave(self) -> bool:
+        """Whether it is KeyboardInterrupt or the like, which must not be lost."""
+        return _is_grave(self._error)
+
+    def take(self) -> BaseException:
+        """Return the error, once. The frames that hold this are in the error's traceback."""
+        error, self._error = self._error, None
+        assert error is not None
+        return error
 
 
 def _unwrap(answer: object) -> object:
-    if isinstance(answer, _Failure):
-        try:
-            raise answer.error
-        finally:
-            del answer
+    if isinstance(answer, Failure):
+        raise answer.take()
     return answer
 
 
@@ -101,7 +108,11 @@ P = TypeVar("P", bound=Poller)
 
 
 class Task(Generic[T]):
-    """A job under way in a run. Its coroutine is made when its first turn has come."""
+    """A job under way in a run. Its coroutine is made when its first turn has come.
+
+    Whoever has learned of its error calls `forget`: the frames in an error's traceback lead to the
+    task, and a cycle would keep the bodies that they hold.
+    """
 
     __slots__ = ("coroutine", "done", "error", "is_started", "job", "result", "trap", "watcher")
 
@@ -115,6 +126,10 @@ class Task(Generic[T]):
         self.error: BaseException | None = None
         self.watcher: Callable[[Task[Any]], None] | None = None
 
+    def forget(self) -> None:
+        """Hold neither result nor error any more."""
+        self.result = self.error = None
+
 
 _active = threading.local()
 
@@ -123,7 +138,7 @@ class Run:
     """Drives the coroutine of one call, and those it starts beside itself."""
 
     def __init__(self) -> None:
-        self._ready: deque[tuple[Task[Any], object, BaseException | None]] = deque()
+        self._ready: deque[tuple[Task[Any], object]] = deque()
         self._live: set[Task[Any]] = set()
         self._timers: list[tuple[float, int, Task[Any], Trap]] = []
         self._sequence = count()
@@ -143,19 +158,13 @@ class Run:
         self._live.add(task)
         if not task.is_started:
             task.is_started = True
-            self._ready.append((task, None, None))
+            self._ready.append((task, None))
 
-    def resume(
-        self,
-        task: Task[Any],
-        trap: Trap,
-        value: object = None,
-        error: BaseException | None = None,
-    ) -> None:
-        """Let `task` go on with `value`, or with `error` raised, if it still waits in `trap`."""
+    def resume(self, task: Task[Any], trap: Trap, answer: object = None) -> None:
+        """Let `task` go on with `answer`, a value or a Failure, if it still waits in `trap`."""
         if task.trap is trap:
             task.trap = None
-            self._ready.append((task, value, error))
+            self._ready.append((task, answer))
 
     def interrupt(self, task: Task[Any], error: BaseException) -> None:
         """Raise `error` in `task` where it waits, in place of whatever was to come next.
@@ -168,9 +177,10 @@ class Run:
         if trap is not None:
             trap.disarm()
         task.is_started = True
-        others = deque(entry for entry in self._ready if entry[0] is not task)
-        if not any(entry[0] is task and _is_grave(entry[2]) for entry in self._ready):
-            others.append((task, None, error))
+        coming = [answer for other, answer in self._ready if other is task]
+        if not any(isinstance(answer, Failure) and answer.is_grave() for answer in coming):
+            others = deque(entry for entry in self._ready if entry[0] is not task)
+            others.append((task, Failure(error)))
             self._ready = others
 
     def at(self, when: float, task: Task[Any], trap: Trap) -> None:
@@ -241,19 +251,23 @@ class Run:
             self.interrupt(task, Cancelled())
         while self._live:
             self._turn()
-        raise_grave(left)
+        try:
+            raise_grave(left)
+        finally:
+            for task in left:
+                task.forget()
 
     def _turn(self) -> None:
         self._resume_due()
         if not self._ready:
             self._idle()
         for _ in range(len(self._ready)):
-            task, value, error = self._ready.popleft()
-            self._step(task, value, error)
+            task, answer = self._ready.popleft()
+            self._step(task, answer)
 
-    def _step(self, task: Task[Any], value: object, error: BaseException | None) -> None:
+    def _step(self, task: Task[Any], answer: object) -> None:
         try:
-            trap = _advance(task, value, error)
+            trap = _advance(task, answer)
             task.trap = trap
             trap.arm(self, task)
             return
@@ -264,11 +278,7 @@ class Run:
                 # Raised on the coroutine's way out, or by what it wants to wait for.
                 self.interrupt(task, failure)
                 return
-            # The frames of this file hold the task that holds the error: out of its traceback.
-            traceback = failure.__traceback__
-            while traceback is not None and traceback.tb_frame.f_code.co_filename == __file__:
-                traceback = traceback.tb_next
-            task.error = failure.with_traceback(traceback)
+            task.error = failure
         task.done = True
         self._live.discard(task)
         watcher, task.watcher = task.watcher, None
@@ -309,14 +319,13 @@ class Run:
                 self.resume(task, trap)
 
 
-def _advance(task: Task[Any], value: object, error: BaseException | None) -> Trap:
+def _advance(task: Task[Any], answer: object) -> Trap:
     """Give `task` its turn; return what it waits for then. Raises StopIteration at its end."""
     if task.coroutine is None:
-        if error is not None:
-            raise error
+        _unwrap(answer)
         task.coroutine = task.job()
     coroutine = task.coroutine
-    trap = coroutine.send(value if error is None else _Failure(error))
+    trap = coroutine.send(answer)
     while not isinstance(trap, Trap):
         trap = coroutine.throw(RuntimeError(f"a blocking call cannot await {trap!r}"))
     return trap
@@ -345,9 +354,9 @@ def raise_grave(tasks: list[Task[Any]]) -> None:
 
 def _outcome(root: Task[T], interruption: BaseException | None) -> T:
     error = interruption if interruption is not None else root.error
-    root.error = None
     if error is None:
         return root.result  # type: ignore[return-value] # done without error: it is a T
+    root.forget()
     try:
         raise error
     finally:

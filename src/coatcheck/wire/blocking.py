@@ -9,7 +9,7 @@ from typing import Any
 
 import pycurl
 
-from coatcheck.runtime.run import Run, Task, Trap
+from coatcheck.runtime.run import Failure, Run, Task, Trap
 from coatcheck.wire.curl import Engine, Outcome, Transfer
 from coatcheck.wire.port import Request, Response, WireSettings
 
@@ -46,10 +46,7 @@ class _Exchange(Trap):
     def arm(self, run: Run, task: Task[Any]) -> None:
         def settle(outcome: Outcome) -> None:
             self._transfer = None
-            if isinstance(outcome, Exception):
-                run.resume(task, self, None, outcome)
-            else:
-                run.resume(task, self, outcome)
+            run.resume(task, self, Failure(outcome) if isinstance(outcome, Exception) else outcome)
 
         self._engine = run.poller(_Poller).engine
         self._transfer = self._engine.begin(self._settings, self._request, settle)

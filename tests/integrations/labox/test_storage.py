@@ -106,7 +106,8 @@ async def test_a_boto3_client_will_do(server, bucket_name):
     client = server.witness()
     storage = S3Storage(s3_client=client, s3_router=simple_s3_router(bucket_name))
     data = content(PART + 1)
-    pointer = await storage.write_data_stream(*streamed(data), {})
+    stream, get_digest = streamed(data)
+    pointer = await storage.write_data_stream(stream, get_digest, {})
     assert await storage.read_data(pointer) == data
     client.close()
 
