@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import os
+import signal
 import stat
 import time
 
@@ -21,6 +22,7 @@ from tests.wire.support import (
     get,
     open_descriptors,
     put,
+    signalled,
 )
 
 loops = pytest.mark.parametrize("face", [ASYNCIO_FACE, UVLOOP_FACE], ids=lambda face: face.name)
@@ -82,6 +84,25 @@ def test_a_timeout_of_the_callers_ends_an_exchange(face: Face, fault_server: Fau
 
 
 @loops
+def test_ctrl_c_ends_a_loop_and_its_exchanges_at_once(
+    face: Face, fault_server: FaultServer
+) -> None:
+    fault_server.play(choose)
+
+    async def go() -> None:
+        wire = AsyncioWire()
+        url = f"{fault_server.endpoint}/stalled"
+        await ASYNCIO_FACE.runtime.gather([lambda: wire.exchange(get(url))] * 3, limit=3)
+
+    with pytest.raises(KeyboardInterrupt), signalled(signal.SIGINT, 0.1) as sent:
+        face.run(go())
+    assert time.monotonic() - sent[0] < 0.5
+    fault_server.wait_for_disconnect()
+    fault_server.play(reply(body=b"ok"))
+    assert face.exchange(get(fault_server.endpoint)).body == b"ok"
+
+
+@loops
 def test_500_cancelled_exchanges_leave_nothing_behind(
     face: Face, fault_server: FaultServer
 ) -> None:
@@ -111,7 +132,8 @@ def test_500_cancelled_exchanges_leave_nothing_behind(
         assert not engine.active
         assert not engine._filling
         assert not engine._watched
-        assert sum(map(len, engine._pools.values())) <= 3
+        # Those that ended in the very moment of being cancelled may serve again: a wave's at most.
+        assert sum(map(len, engine._pools.values())) <= 50
         await asyncio.to_thread(fault_server.wait_for_disconnect)
         assert open_descriptors() <= before
         assert (await wire.exchange(get(fault_server.endpoint))).body == b"ok"

@@ -1,9 +1,7 @@
 """A signal during a blocking call: its exception comes out within half a second, after the
 clean-up, and the wire serves on."""
 
-import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,7 +18,15 @@ from coatcheck.runtime.budget import ByteBudget
 from coatcheck.testing import FaultServer, reply
 from coatcheck.wire import blocking
 from coatcheck.wire.blocking import BlockingWire
-from tests.wire.support import BLOCKING_FACE, black_hole, get, put, raw_server, read_head
+from tests.wire.support import (
+    BLOCKING_FACE,
+    black_hole,
+    get,
+    put,
+    raw_server,
+    read_head,
+    signalled,
+)
 
 WIRE = BlockingWire()
 BUDGET = ByteBudget(100)
@@ -93,24 +99,6 @@ CALLS: list[Call] = [
 ]
 
 
-@contextlib.contextmanager
-def signalled(number: signal.Signals, seconds: float) -> Iterator[list[float]]:
-    """Send this process a signal after `seconds`; yield a list that then holds the time."""
-    sent: list[float] = []
-
-    def send() -> None:
-        time.sleep(seconds)
-        sent.append(time.monotonic())
-        os.kill(os.getpid(), number)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    try:
-        yield sent
-    finally:
-        thread.join()
-
-
 def _time_is_up(number: int, frame: object) -> None:
     raise TimeIsUp
 
@@ -136,6 +124,32 @@ def test_an_interruption_comes_out_at_once_and_leaves_all_in_order(
     assert not any(engine.active for engine in blocking._idle_engines)
     fault_server.play(reply(body=b"ok"))
     assert BLOCKING.run(WIRE.exchange(get(fault_server.endpoint))).body == b"ok"
+
+
+@pytest.mark.usefixtures("shot")
+@pytest.mark.parametrize("shot", [signal.SIGUSR1], indirect=True, ids=["time-limit"])
+@pytest.mark.parametrize(
+    "call",
+    [waiting_for_headers, sleeping, waiting_for_bytes, side_by_side],
+    ids=lambda call: call.__name__,
+)
+def test_a_signal_that_reaches_another_thread_of_the_process_interrupts_as_well(
+    call: Call, fault_server: FaultServer
+) -> None:
+    """The system picks the thread, whose waiting it ends; the handler runs on the main thread."""
+    sent: list[float] = []
+
+    def receive() -> None:
+        time.sleep(0.1)
+        sent.append(time.monotonic())
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    with pytest.raises(TimeIsUp):
+        BLOCKING.run(call(fault_server))
+    assert time.monotonic() - sent[0] < 0.5
+    thread.join()
 
 
 def test_the_clean_up_of_an_interrupted_call_runs_to_its_end(

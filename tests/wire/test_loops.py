@@ -142,10 +142,7 @@ def test_a_loop_in_debug_mode_has_nothing_to_complain_of(
     assert caplog.records == []
 
 
-@loops
-def test_a_reply_that_waits_for_a_busy_loop_is_no_stall(
-    face: Face, fault_server: FaultServer
-) -> None:
+def test_a_reply_that_waits_for_a_busy_loop_is_no_stall(fault_server: FaultServer) -> None:
     fault_server.play(reply(body=bytes(300_000)).stalled(after_body_bytes=100_000))
 
     async def go() -> None:
@@ -156,7 +153,7 @@ def test_a_reply_that_waits_for_a_busy_loop_is_no_stall(
         time.sleep(1.7)  # noqa: ASYNC251 # this is the loop's being busy
         assert len((await exchanging).body) == 300_000
 
-    face.run(go())
+    asyncio.run(go())
 
 
 STRICT = """

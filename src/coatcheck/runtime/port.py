@@ -60,7 +60,7 @@ class Runtime(Protocol):
     async def offload(self, work: Callable[[], T]) -> T:
         """Run blocking or heavy `work` where it does not hold up others, and return its result.
 
-        Cancelled, it stops waiting; `work` itself runs to its end.
+        Cancelled, it stops waiting; `work` itself, once begun, runs to its end.
         """
         ...
 

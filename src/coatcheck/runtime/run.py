@@ -167,10 +167,8 @@ class Run:
             self._ready.append((task, answer))
 
     def interrupt(self, task: Task[Any], error: BaseException) -> None:
-        """Raise `error` in `task` where it waits, in place of whatever was to come next.
-
-        Unless that is a KeyboardInterrupt or the like.
-        """
+        """Raise `error` in `task` where it waits, in place of whatever was to come next there;
+        but not in place of a KeyboardInterrupt or the like."""
         if task.done:
             return
         trap, task.trap = task.trap, None

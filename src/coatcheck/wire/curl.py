@@ -335,7 +335,8 @@ def _wire_error(transfer: Transfer, code: int, text: str) -> WireError:
     text = text or f"libcurl error {code}"
     sent = handle.getinfo(pycurl.REQUEST_SIZE) > 0
     if code == pycurl.E_OPERATION_TIMEDOUT:
-        limit_seconds = _milliseconds(transfer.request.timeout_seconds) / 1000
+        # Two clocks of libcurl's that differ by less than a millisecond.
+        limit_seconds = transfer.request.timeout_seconds - 0.01
         if handle.getinfo(pycurl.TOTAL_TIME) >= limit_seconds:
             return TimedOut(text, sent)
         return Stalled(text, sent) if sent else ConnectFailed(text, sent)
