@@ -218,8 +218,9 @@ class BlockingWaiter:
         """Let `wait` return."""
         # In this order: who looks at `is_woken` after it has set `run` cannot miss it.
         self.is_woken = True
-        if self.run is not None:
-            self.run.notice_wake()
+        run = self.run
+        if run is not None:
+            run.notice_wake()
 
     async def wait(self) -> None:
         """Suspend until `wake`."""
