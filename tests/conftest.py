@@ -4,12 +4,16 @@ import asyncio
 import functools
 import inspect
 import os
+import signal
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 
 import pytest
 
 from coatcheck.testing import FaultServer, S3Server, start_moto, start_rclone
+
+# A shell that runs this in the background has SIGINT ignored, and all tests of Ctrl-C would fail.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MACHINE_SETTINGS = ("AWS_", "COATCHECK_", "RCLONE_", "TEMPORAL_", "BOTO_")
 """Beginnings of the names of environment variables that would change what the tests see."""
